@@ -1,0 +1,209 @@
+//! What a worker is told: the tasks placed on it, and of the networks those are attached to, what its
+//! data plane and DNS need. A worker never sees more of the replicated state than this.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::{NetworkId, NodeId, ServiceId, Task, TaskId};
+
+/// Everything one node is told, by key. Two views compare and differ item by item.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NodeView {
+    /// The items.
+    pub items: BTreeMap<ItemKey, Item>,
+}
+
+/// The key of an [`Item`]. Items of one network are neighbours. Only additions are allowed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ItemKey {
+    /// A network that tasks on this node are attached to.
+    Network(NetworkId),
+    /// A service in such a network.
+    Service(NetworkId, ServiceId),
+    /// A task's address in such a network, wherever the task runs.
+    Endpoint(NetworkId, TaskId),
+    /// A task placed on this node.
+    Task(TaskId),
+}
+
+impl ItemKey {
+    /// The network the item is part of; none for a task.
+    pub fn network(&self) -> Option<&NetworkId> {
+        match self {
+            ItemKey::Network(id) | ItemKey::Service(id, _) | ItemKey::Endpoint(id, _) => Some(id),
+            ItemKey::Task(_) => None,
+        }
+    }
+}
+
+/// A fact for a worker. Only additions are allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Item {
+    /// See [`ItemKey::Network`].
+    Network(NetworkView),
+    /// See [`ItemKey::Service`].
+    Service(ServiceView),
+    /// See [`ItemKey::Endpoint`].
+    Endpoint(EndpointView),
+    /// See [`ItemKey::Task`].
+    Task(Arc<Task>),
+}
+
+/// A network as a worker programs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkView {
+    /// The network's name.
+    pub name: String,
+    /// VXLAN network identifier (24 bits).
+    pub vni: u32,
+    /// UDP port of VXLAN.
+    pub port: u16,
+    /// The subnet.
+    pub subnet: Ipv4Net,
+    /// The address of the bridge on every node.
+    pub gateway: Ipv4Addr,
+    /// Bytes; already less the encapsulation.
+    pub mtu: u32,
+    /// Whether it gives no way out of the swarm.
+    pub internal: bool,
+}
+
+/// A service in a network as a worker programs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// The service's name.
+    pub name: String,
+    /// More names in this network.
+    pub aliases: Vec<String>,
+    /// The virtual address; none for `dnsrr`.
+    pub vip: Option<Ipv4Addr>,
+}
+
+/// A task's address in a network as a worker programs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointView {
+    /// The address.
+    pub addr: Ipv4Addr,
+    /// The node the task is on.
+    pub node: NodeId,
+    /// Where VXLAN packets for it go; none as long as its node has not said.
+    pub vtep: Option<IpAddr>,
+    /// The service it belongs to.
+    pub service: ServiceId,
+    /// The task's name, `service.slot.id`.
+    pub task_name: String,
+    /// Its part in DNS and balancing.
+    pub state: EndpointState,
+}
+
+/// An endpoint's part in DNS and balancing. Only additions are allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndpointState {
+    /// Reachable, but no traffic is sent to it yet.
+    Starting,
+    /// In DNS and in the balancers.
+    Ready,
+    /// In neither; connections it has may end.
+    Draining,
+    /// Its node is dead: in neither, and its connections are cut.
+    Lost,
+}
+
+/// The change from one view to another.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ViewDelta {
+    /// The revision the worker is at once it has programmed this.
+    pub revision: u64,
+    /// Whether this replaces all that was before.
+    pub full: bool,
+    /// New and changed items.
+    pub upsert: Vec<(ItemKey, Item)>,
+    /// Items gone.
+    pub remove: Vec<ItemKey>,
+}
+
+impl ViewDelta {
+    /// Whether it changes nothing.
+    pub fn is_empty(&self) -> bool {
+        !self.full && self.upsert.is_empty() && self.remove.is_empty()
+    }
+}
+
+impl NodeView {
+    /// The change that makes `self` into `newer`.
+    pub fn delta_to(&self, newer: &NodeView, revision: u64) -> ViewDelta {
+        let upsert = newer
+            .items
+            .iter()
+            .filter(|(key, item)| self.items.get(key) != Some(item))
+            .map(|(key, item)| (key.clone(), item.clone()))
+            .collect();
+        let remove =
+            self.items.keys().filter(|key| !newer.items.contains_key(key)).cloned().collect();
+        ViewDelta { revision, full: false, upsert, remove }
+    }
+
+    /// The change that makes anything into `self`.
+    pub fn as_full_delta(&self, revision: u64) -> ViewDelta {
+        let upsert = self.items.iter().map(|(key, item)| (key.clone(), item.clone())).collect();
+        ViewDelta { revision, full: true, upsert, remove: Vec::new() }
+    }
+
+    /// Applies a change.
+    pub fn apply(&mut self, delta: ViewDelta) {
+        if delta.full {
+            self.items.clear();
+        }
+        for key in &delta.remove {
+            self.items.remove(key);
+        }
+        self.items.extend(delta.upsert);
+    }
+
+    /// The items of one network.
+    pub fn of_network<'a>(
+        &'a self,
+        network: &'a NetworkId,
+    ) -> impl Iterator<Item = (&'a ItemKey, &'a Item)> + 'a {
+        self.items.iter().filter(move |(key, _)| key.network() == Some(network))
+    }
+
+    /// The tasks placed on the node.
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.items.values().filter_map(|item| match item {
+            Item::Task(task) => Some(task),
+            _ => None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn view() -> impl Strategy<Value = NodeView> {
+        let item = (0u8..6, 0u8..3).prop_map(|(id, name)| {
+            let service = ServiceView { name: name.to_string(), aliases: vec![], vip: None };
+            (ItemKey::Service("net".into(), id.to_string().into()), Item::Service(service))
+        });
+        proptest::collection::vec(item, 0..8)
+            .prop_map(|items| NodeView { items: items.into_iter().collect() })
+    }
+
+    proptest! {
+        #[test]
+        fn a_delta_makes_the_old_view_into_the_new(old in view(), new in view()) {
+            let mut changed = old.clone();
+            changed.apply(old.delta_to(&new, 1));
+            prop_assert_eq!(&changed, &new);
+            let mut reset = old;
+            reset.apply(new.as_full_delta(1));
+            prop_assert_eq!(&reset, &new);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The objects of the cluster: nodes, services, tasks, networks, their specs and ids.
+//!
+//! Pure data: no clock, no random numbers, no I/O. Field names are those of Docker's API, so that what
+//! `inspect` prints is what its users' scripts expect. These shapes are also what Raft replicates, so
+//! enums and structs only ever grow.
+
+#![forbid(unsafe_code)]
+
+mod assignment;
+mod cluster;
+pub mod codec;
+mod id;
+mod meta;
+mod network;
+mod node;
+mod service;
+mod task;
+mod validate;
+
+pub use assignment::{
+    EndpointState, EndpointView, Item, ItemKey, NetworkView, NodeView, ServiceView, ViewDelta,
+};
+pub use cluster::{Cluster, ClusterSpec, JoinTokens, RootCaDocument};
+pub use id::{ClusterId, Id, NetworkId, NodeId, ServiceId, TaskId};
+pub use meta::{Labels, Meta, Timestamp, Version};
+pub use network::{DEFAULT_DRIVER, Ipam, IpamConfig, MTU_OPTION, Network, NetworkSpec};
+pub use node::{
+    Availability, EngineDescription, ManagerAddress, ManagerStatus, Node, NodeDescription,
+    NodeRole, NodeSpec, NodeState, NodeStatus, Platform, Reachability, Resources,
+};
+pub use service::{
+    ContainerSpec, Endpoint, EndpointMode, EndpointSpec, NetworkAttachmentConfig, Replicated,
+    ResourceRequirements, RestartCondition, RestartPolicy, Service, ServiceMode, ServiceSpec,
+    TaskSpec, UpdateState, UpdateStatus, VirtualIp,
+};
+pub use task::{Attachment, AttachmentNetwork, ContainerStatus, Task, TaskState, TaskStatus};
+pub use validate::{
+    Invalid, image_reference, network_name, network_spec, node_hostname, service_name, service_spec,
+};

@@ -1,0 +1,170 @@
+//! Tasks: one run of a service's container on a node. Tasks are one-shot; a replacement is a new task
+//! in the same slot.
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::{Meta, NetworkId, NodeId, ServiceId, TaskId, TaskSpec, Timestamp};
+
+/// One run of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Task {
+    /// The task's id.
+    #[serde(rename = "ID")]
+    pub id: TaskId,
+    /// Version and times.
+    #[serde(flatten)]
+    pub meta: Meta,
+    /// What it runs: the service's template when the task was created.
+    pub spec: TaskSpec,
+    /// The service it belongs to.
+    #[serde(rename = "ServiceID")]
+    pub service_id: ServiceId,
+    /// The service's name: the task's name is `service.slot.id`.
+    pub service_name: String,
+    /// The slot it fills, from 1.
+    pub slot: u64,
+    /// The node it was placed on; empty before.
+    #[serde(rename = "NodeID", default)]
+    pub node_id: NodeId,
+    /// What was last seen of it.
+    pub status: TaskStatus,
+    /// What it should be brought to.
+    pub desired_state: TaskState,
+    /// Its addresses.
+    #[serde(default)]
+    pub networks_attachments: Vec<Attachment>,
+    /// The revision at which the task left DNS and the balancers. It is told to stop only when every
+    /// node has acknowledged that revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdrawn: Option<u64>,
+}
+
+impl Task {
+    /// `service.slot.id`, the task's name in DNS.
+    pub fn name(&self) -> String {
+        format!("{}.{}.{}", self.service_name, self.slot, self.id)
+    }
+
+    /// Whether it should run, and is not on its way out.
+    pub fn is_wanted(&self) -> bool {
+        self.desired_state <= TaskState::Running && self.withdrawn.is_none()
+    }
+
+    /// Whether it has ended, for whatever reason.
+    pub fn is_finished(&self) -> bool {
+        self.status.state > TaskState::Running
+    }
+}
+
+/// The address of a task in a network, Docker's shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Attachment {
+    /// The network.
+    pub network: AttachmentNetwork,
+    /// One address, with the subnet's prefix length.
+    pub addresses: Vec<Ipv4Net>,
+}
+
+/// The network of an [`Attachment`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct AttachmentNetwork {
+    /// The network's id.
+    #[serde(rename = "ID")]
+    pub id: NetworkId,
+}
+
+/// What was last seen of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TaskStatus {
+    /// When.
+    pub timestamp: Timestamp,
+    /// How far it is.
+    pub state: TaskState,
+    /// What is happening, in words.
+    pub message: String,
+    /// What went wrong, in words.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub err: String,
+    /// The container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_status: Option<ContainerStatus>,
+}
+
+/// What was last seen of a task's container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct ContainerStatus {
+    /// The container's id; the task's.
+    #[serde(rename = "ContainerID")]
+    pub container_id: String,
+    /// The process id of its first process on the node.
+    #[serde(rename = "PID")]
+    pub pid: i32,
+    /// How it ended: 128 + the signal's number if by a signal.
+    pub exit_code: i32,
+}
+
+/// How far a task is; only ever forward. Only additions are allowed.
+///
+/// The order is swarmkit's `api.TaskState`.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskState {
+    /// Created; has no addresses yet.
+    #[default]
+    New,
+    /// Has its addresses; waits for a node.
+    Pending,
+    /// Has a node.
+    Assigned,
+    /// The node has heard of it.
+    Accepted,
+    /// The image is being pulled.
+    Preparing,
+    /// The image is there.
+    Ready,
+    /// The container is being started.
+    Starting,
+    /// The container runs.
+    Running,
+    /// It ended with exit code 0.
+    Complete,
+    /// It was told to stop, and did.
+    Shutdown,
+    /// It ended by itself, otherwise.
+    Failed,
+    /// The node could not run it.
+    Rejected,
+    /// Its node is gone for good.
+    Orphaned,
+    /// To be removed (a desired state only).
+    Remove,
+}
+
+impl std::fmt::Display for TaskState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            TaskState::New => "new",
+            TaskState::Pending => "pending",
+            TaskState::Assigned => "assigned",
+            TaskState::Accepted => "accepted",
+            TaskState::Preparing => "preparing",
+            TaskState::Ready => "ready",
+            TaskState::Starting => "starting",
+            TaskState::Running => "running",
+            TaskState::Complete => "complete",
+            TaskState::Shutdown => "shutdown",
+            TaskState::Failed => "failed",
+            TaskState::Rejected => "rejected",
+            TaskState::Orphaned => "orphaned",
+            TaskState::Remove => "remove",
+        })
+    }
+}

@@ -1,0 +1,28 @@
+//! The wire formats of a swarm: one module per file in `swarm/v1`, generated at build time.
+
+#![allow(missing_docs, unreachable_pub, clippy::all)]
+
+/// Raft between managers.
+pub mod raft {
+    tonic::include_proto!("swarm.v1.raft");
+}
+
+/// swarmctl to a node, and to the swarm.
+pub mod control {
+    tonic::include_proto!("swarm.v1.control");
+}
+
+/// Workers to managers.
+pub mod dispatch {
+    tonic::include_proto!("swarm.v1.dispatch");
+}
+
+/// Joining, leaving, and managers among themselves.
+pub mod membership {
+    tonic::include_proto!("swarm.v1.membership");
+}
+
+/// Managers to the node a task runs on.
+pub mod taskio {
+    tonic::include_proto!("swarm.v1.taskio");
+}
