@@ -1,0 +1,93 @@
+//! `apply`: the one place where the state changes.
+
+mod network;
+mod node;
+mod service;
+mod task;
+
+use swarm_model::{Timestamp, Version};
+
+use crate::command::{Change, Command, Outcome, Rejected, Touched};
+use crate::tables::State;
+
+/// One command being applied.
+struct Context {
+    revision: u64,
+    now: Timestamp,
+    touched: Vec<Touched>,
+}
+
+impl Context {
+    fn touch(&mut self, object: Touched) {
+        self.touched.push(object);
+    }
+}
+
+type Applied = Result<Outcome, Rejected>;
+
+impl State {
+    /// Applies a command at a revision (its Raft log index). Returns a result for each change and the
+    /// objects that changed. A rejected change leaves no trace.
+    pub fn apply(&mut self, revision: u64, command: Command) -> (Vec<Applied>, Vec<Touched>) {
+        let mut cx = Context { revision, now: command.now, touched: Vec::new() };
+        let results =
+            command.changes.into_iter().map(|change| self.apply_change(&mut cx, change)).collect();
+        self.revision = revision;
+        (results, cx.touched)
+    }
+
+    fn apply_change(&mut self, cx: &mut Context, change: Change) -> Applied {
+        let mut outcome = Outcome { revision: cx.revision, raft_id: None };
+        match change {
+            Change::CreateCluster(mut cluster) => {
+                if self.cluster.is_some() {
+                    return Err(Rejected::Exists("the cluster".into()));
+                }
+                cluster.meta.version = Version { index: cx.revision };
+                self.cluster = Some((*cluster).into());
+                cx.touch(Touched::Cluster);
+            }
+            Change::SetJoinTokens(tokens) => {
+                let current = self.cluster.as_ref().ok_or_else(no_cluster)?;
+                let mut cluster = (**current).clone();
+                cluster.join_tokens = tokens;
+                cluster.meta.touch(cx.revision, cx.now);
+                self.cluster = Some(cluster.into());
+                cx.touch(Touched::Cluster);
+            }
+            Change::AddNode { id, role, hostname, addr } => {
+                outcome.raft_id = self.add_node(cx, id, role, hostname, addr)?;
+            }
+            Change::DescribeNode { id, description, addr } => {
+                self.describe_node(cx, &id, *description, addr)?;
+            }
+            Change::SetNodeState { id, state, message } => {
+                self.set_node_state(cx, &id, state, message)?;
+            }
+            Change::RemoveNode { id, force } => self.remove_node(cx, &id, force)?,
+            Change::CreateNetwork { id, spec } => self.create_network(cx, id, spec)?,
+            Change::RemoveNetwork { id } => self.remove_network(cx, &id)?,
+            Change::CreateService { id, spec } => self.create_service(cx, id, *spec)?,
+            Change::UpdateService { id, version, spec } => {
+                self.update_service(cx, &id, version, *spec)?;
+            }
+            Change::ScaleService { id, replicas } => self.scale_service(cx, &id, replicas)?,
+            Change::RemoveService { id } => self.remove_service(cx, &id)?,
+            Change::PurgeService { id } => self.purge_service(cx, &id)?,
+            Change::SetUpdateStatus { id, status } => self.set_update_status(cx, &id, status)?,
+            Change::CreateTask { id, service, slot } => self.create_task(cx, id, &service, slot)?,
+            Change::AllocateTask { id } => self.allocate_task(cx, &id)?,
+            Change::AssignTask { id, node } => self.assign_task(cx, &id, &node)?,
+            Change::ExplainTask { id, err } => self.explain_task(cx, &id, err)?,
+            Change::ReportTask { id, status } => self.report_task(cx, &id, status)?,
+            Change::WithdrawTask { id } => self.withdraw_task(cx, &id)?,
+            Change::SetDesiredState { id, state } => self.set_desired_state(cx, &id, state)?,
+            Change::RemoveTask { id } => self.remove_task(cx, &id)?,
+        }
+        Ok(outcome)
+    }
+}
+
+fn no_cluster() -> Rejected {
+    Rejected::NotFound("the cluster".into())
+}

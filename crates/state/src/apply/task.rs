@@ -1,0 +1,228 @@
+//! Tasks are created in slots, given addresses and a node, reported on, withdrawn, stopped and
+//! forgotten. Their states only go forward.
+
+use swarm_model::{
+    Attachment, AttachmentNetwork, Meta, NetworkId, NodeId, ServiceId, Task, TaskId, TaskState,
+    TaskStatus,
+};
+
+use super::Context;
+use super::node::no_node;
+use super::service::no_service;
+use crate::command::{Rejected, Touched};
+use crate::tables::State;
+
+impl State {
+    pub(super) fn create_task(
+        &mut self,
+        cx: &mut Context,
+        id: TaskId,
+        service_id: &ServiceId,
+        slot: u64,
+    ) -> Result<(), Rejected> {
+        let service = self.service(service_id.as_str()).filter(|service| !service.pending_delete);
+        let service = service.ok_or_else(|| no_service(service_id))?;
+        let taken = |task: &Task| task.slot == slot && task.is_wanted() && !task.is_finished();
+        if self.tasks_of(service_id).any(|task| taken(task)) {
+            let name = &service.spec.name;
+            return Err(Rejected::Exists(format!("a task in slot {slot} of service {name}")));
+        }
+        if self.task(id.as_str()).is_some() {
+            return Err(Rejected::Exists(format!("task {id}")));
+        }
+        let mut task = Task {
+            id,
+            meta: Meta::created(cx.revision, cx.now),
+            spec: service.spec.task_template.clone(),
+            service_id: service_id.clone(),
+            service_name: service.spec.name.clone(),
+            slot,
+            node_id: NodeId::default(),
+            status: TaskStatus {
+                timestamp: cx.now,
+                message: "created".into(),
+                ..TaskStatus::default()
+            },
+            desired_state: TaskState::Running,
+            networks_attachments: Vec::new(),
+            withdrawn: None,
+        };
+        self.allocate_task_addresses(cx, &mut task);
+        self.save_task(cx, task);
+        Ok(())
+    }
+
+    pub(super) fn allocate_task(&mut self, cx: &mut Context, id: &TaskId) -> Result<(), Rejected> {
+        let mut task = self.existing(id)?;
+        if task.status.state == TaskState::New && self.allocate_task_addresses(cx, &mut task) {
+            self.save_task(cx, task);
+        }
+        Ok(())
+    }
+
+    /// Gives a new task its addresses: all, and it is pending; or none, and it says why. Returns whether
+    /// that changed the task.
+    fn allocate_task_addresses(&mut self, cx: &Context, task: &mut Task) -> bool {
+        let networks: Vec<NetworkId> =
+            task.spec.networks.iter().map(|network| network.target.clone()).collect();
+        let (state, message, err) = match self.allocate_all(&networks) {
+            Ok(addresses) => {
+                let attachments = addresses.into_iter().map(|(id, addr)| Attachment {
+                    network: AttachmentNetwork { id },
+                    addresses: vec![addr],
+                });
+                task.networks_attachments = attachments.collect();
+                (TaskState::Pending, "pending task scheduling".to_owned(), String::new())
+            }
+            Err(e) => (TaskState::New, task.status.message.clone(), e.to_string()),
+        };
+        let changed = state != task.status.state || err != task.status.err;
+        if changed {
+            task.status =
+                TaskStatus { timestamp: cx.now, state, message, err, container_status: None };
+        }
+        changed
+    }
+
+    fn release_all(&mut self, attachments: &[Attachment]) {
+        for attachment in attachments {
+            for addr in &attachment.addresses {
+                self.release(&attachment.network.id, addr.addr());
+            }
+        }
+    }
+
+    pub(super) fn assign_task(
+        &mut self,
+        cx: &mut Context,
+        id: &TaskId,
+        node: &NodeId,
+    ) -> Result<(), Rejected> {
+        let mut task = self.existing(id)?;
+        if self.node(node.as_str()).is_none() {
+            return Err(no_node(node));
+        }
+        if task.status.state != TaskState::Pending || !task.is_wanted() {
+            return Err(Rejected::OutOfDate(format!("task {id}")));
+        }
+        task.node_id = node.clone();
+        task.status = TaskStatus {
+            timestamp: cx.now,
+            state: TaskState::Assigned,
+            message: "scheduler assigned task to node".into(),
+            ..TaskStatus::default()
+        };
+        self.save_task(cx, task);
+        Ok(())
+    }
+
+    pub(super) fn explain_task(
+        &mut self,
+        cx: &mut Context,
+        id: &TaskId,
+        err: String,
+    ) -> Result<(), Rejected> {
+        let mut task = self.existing(id)?;
+        if task.status.state <= TaskState::Pending && task.status.err != err {
+            task.status.err = err;
+            task.status.timestamp = cx.now;
+            self.save_task(cx, task);
+        }
+        Ok(())
+    }
+
+    pub(super) fn report_task(
+        &mut self,
+        cx: &mut Context,
+        id: &TaskId,
+        status: TaskStatus,
+    ) -> Result<(), Rejected> {
+        let task = self.existing(id)?;
+        if task.node_id.is_empty() {
+            return Err(Rejected::Invalid(format!("task {id} is on no node")));
+        }
+        if status.state < task.status.state || task.is_finished() {
+            return Err(Rejected::OutOfDate(format!("task {id}")));
+        }
+        self.set_task_status(cx, task, status);
+        Ok(())
+    }
+
+    /// Sets a status; a task that is finished by it gives its addresses back, but still shows them.
+    pub(super) fn set_task_status(&mut self, cx: &mut Context, mut task: Task, status: TaskStatus) {
+        task.status = status;
+        if task.is_finished() {
+            self.release_all(&task.networks_attachments);
+            task.desired_state = task.desired_state.max(TaskState::Shutdown);
+        }
+        self.save_task(cx, task);
+    }
+
+    pub(super) fn withdraw_task(&mut self, cx: &mut Context, id: &TaskId) -> Result<(), Rejected> {
+        let mut task = self.existing(id)?;
+        if task.withdrawn.is_none() {
+            task.withdrawn = Some(cx.revision);
+            self.save_task(cx, task);
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_desired_state(
+        &mut self,
+        cx: &mut Context,
+        id: &TaskId,
+        state: TaskState,
+    ) -> Result<(), Rejected> {
+        let mut task = self.existing(id)?;
+        if state <= task.desired_state {
+            return Ok(());
+        }
+        task.desired_state = state;
+        // What was never given to a node has nothing to stop.
+        if state > TaskState::Running && task.node_id.is_empty() && !task.is_finished() {
+            let status = TaskStatus {
+                timestamp: cx.now,
+                state: TaskState::Shutdown,
+                message: "never started".into(),
+                ..task.status.clone()
+            };
+            self.set_task_status(cx, task, status);
+        } else {
+            self.save_task(cx, task);
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_task(&mut self, cx: &mut Context, id: &TaskId) -> Result<(), Rejected> {
+        let task = self.existing(id)?;
+        if !task.is_finished() {
+            return Err(Rejected::InUse(format!("task {id} has not finished")));
+        }
+        self.forget_task(cx, id);
+        Ok(())
+    }
+
+    /// Drops a finished task. Who hears of this later cannot look up where it was: so that is said here.
+    pub(super) fn forget_task(&mut self, cx: &mut Context, id: &TaskId) {
+        let Some(task) = self.task(id.as_str()).cloned() else { return };
+        self.drop_task(id);
+        cx.touch(Touched::Task(id.clone(), task.service_id.clone()));
+        if !task.node_id.is_empty() {
+            cx.touch(Touched::NodeHistory(task.node_id.clone()));
+        }
+        for attachment in &task.networks_attachments {
+            cx.touch(Touched::Network(attachment.network.id.clone()));
+        }
+    }
+
+    fn existing(&self, id: &TaskId) -> Result<Task, Rejected> {
+        let task = self.task(id.as_str());
+        task.map(|task| (**task).clone()).ok_or_else(|| Rejected::NotFound(format!("task {id}")))
+    }
+
+    fn save_task(&mut self, cx: &mut Context, mut task: Task) {
+        task.meta.touch(cx.revision, cx.now);
+        cx.touch(Touched::Task(task.id.clone(), task.service_id.clone()));
+        self.put_task(task);
+    }
+}

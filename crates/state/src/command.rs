@@ -1,0 +1,217 @@
+//! What managers ask of the replicated state, and what it answers. These are persisted in the Raft log:
+//! only additions are allowed.
+
+use serde::{Deserialize, Serialize};
+use swarm_model::{
+    Cluster, JoinTokens, NetworkId, NetworkSpec, NodeDescription, NodeId, NodeRole, NodeState,
+    ServiceId, ServiceSpec, TaskId, TaskState, TaskStatus, Timestamp, UpdateStatus,
+};
+
+/// A list of changes proposed at one moment. Each change takes effect or is rejected by itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Command {
+    /// The proposer's clock: the time of creation or update of what is changed.
+    pub now: Timestamp,
+    /// The changes, applied in order.
+    pub changes: Vec<Change>,
+}
+
+/// One change. Only additions are allowed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Change {
+    /// Makes the cluster: the first change of all.
+    CreateCluster(Box<Cluster>),
+    /// Replaces the join tokens.
+    SetJoinTokens(JoinTokens),
+    /// A node joined. A manager is given a Raft id.
+    AddNode {
+        /// The new node's id.
+        id: NodeId,
+        /// Its role.
+        role: NodeRole,
+        /// Its host name, as it says.
+        hostname: String,
+        /// Where a manager's gRPC listens, `host:port`; its advertised address for a worker.
+        addr: String,
+    },
+    /// A node opened a session: what it says of itself. It is ready now.
+    DescribeNode {
+        /// The node.
+        id: NodeId,
+        /// What it says.
+        description: Box<NodeDescription>,
+        /// The address it is known by.
+        addr: String,
+    },
+    /// A node was not heard of for too long, or left.
+    SetNodeState {
+        /// The node.
+        id: NodeId,
+        /// The new state.
+        state: NodeState,
+        /// Why.
+        message: String,
+    },
+    /// Forgets a node. It must be down unless forced; its tasks become orphans.
+    RemoveNode {
+        /// The node.
+        id: NodeId,
+        /// Even if it is not down.
+        force: bool,
+    },
+    /// Creates a network: allocates its VNI and, unless asked for, its subnet.
+    CreateNetwork {
+        /// The new network's id.
+        id: NetworkId,
+        /// What is asked.
+        spec: NetworkSpec,
+    },
+    /// Removes a network that nothing uses.
+    RemoveNetwork {
+        /// The network.
+        id: NetworkId,
+    },
+    /// Creates a service: allocates its virtual addresses.
+    CreateService {
+        /// The new service's id.
+        id: ServiceId,
+        /// What is wanted.
+        spec: Box<ServiceSpec>,
+    },
+    /// Replaces a service's spec.
+    UpdateService {
+        /// The service.
+        id: ServiceId,
+        /// The version the new spec was based on; rejected if the service changed since.
+        version: u64,
+        /// What is wanted now.
+        spec: Box<ServiceSpec>,
+    },
+    /// Changes how many tasks are wanted, whatever else changed meanwhile.
+    ScaleService {
+        /// The service.
+        id: ServiceId,
+        /// How many tasks.
+        replicas: u64,
+    },
+    /// Marks a service for deletion; it goes with its last task.
+    RemoveService {
+        /// The service.
+        id: ServiceId,
+    },
+    /// Forgets a service marked for deletion that has no unfinished task.
+    PurgeService {
+        /// The service.
+        id: ServiceId,
+    },
+    /// Notes how far a rolling update is.
+    SetUpdateStatus {
+        /// The service.
+        id: ServiceId,
+        /// How far.
+        status: UpdateStatus,
+    },
+    /// Creates a task in a slot that has none, with the service's current template, and allocates its
+    /// addresses. Without a free address the task stays `new` and says why.
+    CreateTask {
+        /// The new task's id.
+        id: TaskId,
+        /// The service.
+        service: ServiceId,
+        /// The slot.
+        slot: u64,
+    },
+    /// Tries again to allocate the addresses of a `new` task.
+    AllocateTask {
+        /// The task.
+        id: TaskId,
+    },
+    /// Places a pending task on a node.
+    AssignTask {
+        /// The task.
+        id: TaskId,
+        /// The node.
+        node: NodeId,
+    },
+    /// Notes why a task is not placed.
+    ExplainTask {
+        /// The task.
+        id: TaskId,
+        /// Why.
+        err: String,
+    },
+    /// A node reports on a task; or a manager, for a node that is gone. States only go forward.
+    ReportTask {
+        /// The task.
+        id: TaskId,
+        /// The new status.
+        status: TaskStatus,
+    },
+    /// Takes a task out of DNS and the balancers. It runs on until every node acknowledged that.
+    WithdrawTask {
+        /// The task.
+        id: TaskId,
+    },
+    /// Sets what a task should be brought to; only forward.
+    SetDesiredState {
+        /// The task.
+        id: TaskId,
+        /// The state.
+        state: TaskState,
+    },
+    /// Forgets a finished task.
+    RemoveTask {
+        /// The task.
+        id: TaskId,
+    },
+}
+
+/// What a change that took effect gives.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The revision of the change.
+    pub revision: u64,
+    /// The Raft id of a manager just added.
+    #[serde(default)]
+    pub raft_id: Option<u64>,
+}
+
+/// Why a change did not take effect; nothing of it did. Only additions are allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Rejected {
+    /// There is no such object.
+    #[error("{0} not found")]
+    NotFound(String),
+    /// There is one of that name or id.
+    #[error("{0} already exists")]
+    Exists(String),
+    /// Something still needs it.
+    #[error("{0}")]
+    InUse(String),
+    /// It changed since the version the change was based on.
+    #[error("{0} is out of date: it was changed meanwhile, try again")]
+    OutOfDate(String),
+    /// It is not as it must be.
+    #[error("{0}")]
+    Invalid(String),
+    /// There are no more addresses, subnets or VNIs.
+    #[error("{0}")]
+    Exhausted(String),
+}
+
+/// An object that a command changed, created or removed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Touched {
+    /// The cluster's settings.
+    Cluster,
+    /// A node.
+    Node(NodeId),
+    /// A network.
+    Network(NetworkId),
+    /// A service.
+    Service(ServiceId),
+    /// A task, of a service.
+    Task(TaskId, ServiceId),
+    /// The finished tasks that a node remembers: one was forgotten.
+    NodeHistory(NodeId),
+}

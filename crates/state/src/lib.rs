@@ -1,0 +1,19 @@
+//! The replicated state: tables, indexes, and `apply`, the only way to change them.
+//!
+//! Pure: the same commands in the same order give the same state on every manager. Addresses, VNIs and
+//! Raft ids are allocated *inside* [`State::apply`], so that a new leader cannot hand one out twice.
+//! Time and new ids come in as data.
+
+#![forbid(unsafe_code)]
+
+mod apply;
+mod command;
+mod ipam;
+mod snapshot;
+mod subnets;
+mod tables;
+mod view;
+
+pub use command::{Change, Command, Outcome, Rejected, Touched};
+pub use snapshot::RestoreError;
+pub use tables::State;

@@ -1,0 +1,91 @@
+//! The state as one document, for Raft snapshots. Indexes and pools are derived again on restore; only
+//! what cannot be derived (where allocation goes on) is kept beside the objects.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use swarm_model::{Cluster, Network, NetworkId, Node, Service, Task, codec};
+
+use crate::ipam::AddressPool;
+use crate::tables::State;
+
+/// A snapshot that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot restore the replicated state: {0}")]
+pub struct RestoreError(#[from] codec::DecodeError);
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    revision: u64,
+    cluster: Option<Arc<Cluster>>,
+    nodes: Vec<Arc<Node>>,
+    networks: Vec<Arc<Network>>,
+    services: Vec<Arc<Service>>,
+    tasks: Vec<Arc<Task>>,
+    next_raft_id: u64,
+    next_vni: u32,
+    cursors: BTreeMap<NetworkId, Ipv4Addr>,
+}
+
+impl State {
+    /// Encodes the state. `State` is cheap to clone (it shares its objects), so a writer need not be
+    /// kept waiting: clone it, then encode the clone elsewhere.
+    pub fn to_snapshot(&self) -> Vec<u8> {
+        codec::encode(&Document {
+            revision: self.revision,
+            cluster: self.cluster.clone(),
+            nodes: self.nodes.values().cloned().collect(),
+            networks: self.networks.values().cloned().collect(),
+            services: self.services.values().cloned().collect(),
+            tasks: self.tasks.values().cloned().collect(),
+            next_raft_id: self.next_raft_id,
+            next_vni: self.next_vni,
+            cursors: self.pools.iter().map(|(id, pool)| (id.clone(), pool.cursor())).collect(),
+        })
+    }
+
+    /// Decodes what [`State::to_snapshot`] made.
+    pub fn from_snapshot(bytes: &[u8]) -> Result<State, RestoreError> {
+        let document: Document = codec::decode(bytes)?;
+        let mut state = State::new();
+        state.revision = document.revision;
+        state.cluster = document.cluster;
+        state.next_raft_id = document.next_raft_id;
+        state.next_vni = document.next_vni;
+        for node in document.nodes {
+            state.put_node(Arc::unwrap_or_clone(node));
+        }
+        for network in document.networks {
+            let mut pool = AddressPool::new(network.subnet, network.ip_range, network.gateway);
+            if let Some(cursor) = document.cursors.get(&network.id) {
+                pool.set_cursor(*cursor);
+            }
+            state.put_network(Arc::unwrap_or_clone(network), pool);
+        }
+        for service in document.services {
+            for vip in &service.endpoint.virtual_ips {
+                state.take(&vip.network_id, vip.addr.addr());
+            }
+            state.put_service(Arc::unwrap_or_clone(service));
+        }
+        for task in document.tasks {
+            if !task.is_finished() {
+                for attachment in &task.networks_attachments {
+                    for addr in &attachment.addresses {
+                        state.take(&attachment.network.id, addr.addr());
+                    }
+                }
+            }
+            state.put_task(Arc::unwrap_or_clone(task));
+        }
+        Ok(state)
+    }
+
+    fn take(&mut self, network: &NetworkId, addr: Ipv4Addr) {
+        if let Some(pool) = self.pools.get_mut(network) {
+            pool.take(addr);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The tables and their indexes. Objects are shared (`Arc`), so that readers and snapshots copy
+//! pointers, and are replaced as a whole, never changed in place.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use swarm_model::{Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId};
+
+use crate::ipam::AddressPool;
+
+/// The first VNI handed out; smaller ones are left to networks made by hand.
+pub(crate) const FIRST_VNI: u32 = 4097;
+/// VNIs have 24 bits (RFC 7348).
+pub(crate) const LAST_VNI: u32 = (1 << 24) - 1;
+/// The encapsulation of VXLAN over IPv4: outer Ethernet 14, IP 20, UDP 8, VXLAN 8 bytes.
+const VXLAN_OVERHEAD_V4: u32 = 50;
+/// The same over IPv6.
+const VXLAN_OVERHEAD_V6: u32 = 70;
+/// Ethernet's MTU, assumed while no node has said better.
+const ETHERNET_MTU: u32 = 1500;
+
+type Index<K, V> = BTreeMap<K, BTreeSet<V>>;
+
+/// The replicated state of the cluster.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    pub(crate) revision: u64,
+    pub(crate) cluster: Option<Arc<Cluster>>,
+    pub(crate) nodes: BTreeMap<NodeId, Arc<Node>>,
+    pub(crate) networks: BTreeMap<NetworkId, Arc<Network>>,
+    pub(crate) services: BTreeMap<ServiceId, Arc<Service>>,
+    pub(crate) tasks: BTreeMap<TaskId, Arc<Task>>,
+    pub(crate) next_raft_id: u64,
+    pub(crate) next_vni: u32,
+
+    pub(crate) pools: BTreeMap<NetworkId, AddressPool>,
+    pub(crate) vnis: BTreeSet<u32>,
+    network_names: BTreeMap<String, NetworkId>,
+    service_names: BTreeMap<String, ServiceId>,
+    services_by_network: Index<NetworkId, ServiceId>,
+    tasks_by_service: Index<ServiceId, TaskId>,
+    /// Unfinished tasks only: the ones a node is told of.
+    tasks_by_node: Index<NodeId, TaskId>,
+    /// Finished tasks, of which the node keeps the logs.
+    ended_by_node: Index<NodeId, TaskId>,
+    /// Unfinished tasks only: the ones that hold an address.
+    tasks_by_network: Index<NetworkId, TaskId>,
+    overlay_mtu: u32,
+}
+
+fn index<K: Ord + Clone, V: Ord>(map: &mut Index<K, V>, key: &K, value: V) {
+    map.entry(key.clone()).or_default().insert(value);
+}
+
+fn unindex<K: Ord, V: Ord>(map: &mut Index<K, V>, key: &K, value: &V) {
+    if let Some(set) = map.get_mut(key) {
+        set.remove(value);
+        if set.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+/// The networks in which a service has a name, an address or tasks to come.
+pub(crate) fn attached(service: &Service) -> BTreeSet<NetworkId> {
+    let wanted = service.spec.task_template.networks.iter().map(|n| n.target.clone());
+    let held = service.endpoint.virtual_ips.iter().map(|vip| vip.network_id.clone());
+    wanted.chain(held).collect()
+}
+
+impl State {
+    /// An empty state: no cluster yet.
+    pub fn new() -> State {
+        State { next_raft_id: 1, next_vni: FIRST_VNI, ..State::default() }
+    }
+
+    /// The revision (Raft log index) of the last command applied.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// The cluster, once `init` made it.
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.cluster.as_ref()
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.nodes.values()
+    }
+
+    /// The node of this id.
+    pub fn node(&self, id: &str) -> Option<&Arc<Node>> {
+        self.nodes.get(id)
+    }
+
+    /// All networks.
+    pub fn networks(&self) -> impl Iterator<Item = &Arc<Network>> {
+        self.networks.values()
+    }
+
+    /// The network of this id.
+    pub fn network(&self, id: &str) -> Option<&Arc<Network>> {
+        self.networks.get(id)
+    }
+
+    /// The network of this name.
+    pub fn network_named(&self, name: &str) -> Option<&Arc<Network>> {
+        self.network_names.get(name).and_then(|id| self.networks.get(id))
+    }
+
+    /// All services, those being deleted too.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// The service of this id.
+    pub fn service(&self, id: &str) -> Option<&Arc<Service>> {
+        self.services.get(id)
+    }
+
+    /// The service of this name that is not being deleted.
+    pub fn service_named(&self, name: &str) -> Option<&Arc<Service>> {
+        self.service_names.get(name).and_then(|id| self.services.get(id))
+    }
+
+    /// The services with an address or tasks in a network.
+    pub fn services_in(&self, network: &NetworkId) -> impl Iterator<Item = &Arc<Service>> {
+        let ids = self.services_by_network.get(network).into_iter().flatten();
+        ids.filter_map(|id| self.services.get(id))
+    }
+
+    /// All tasks.
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.values()
+    }
+
+    /// The task of this id.
+    pub fn task(&self, id: &str) -> Option<&Arc<Task>> {
+        self.tasks.get(id)
+    }
+
+    /// All tasks of a service, finished ones too.
+    pub fn tasks_of(&self, service: &ServiceId) -> impl Iterator<Item = &Arc<Task>> {
+        let ids = self.tasks_by_service.get(service).into_iter().flatten();
+        ids.filter_map(|id| self.tasks.get(id))
+    }
+
+    /// The unfinished tasks placed on a node.
+    pub fn tasks_on(&self, node: &NodeId) -> impl Iterator<Item = &Arc<Task>> {
+        let ids = self.tasks_by_node.get(node).into_iter().flatten();
+        ids.filter_map(|id| self.tasks.get(id))
+    }
+
+    /// The finished tasks that were placed on a node.
+    pub fn ended_on(&self, node: &NodeId) -> impl Iterator<Item = &Arc<Task>> {
+        let ids = self.ended_by_node.get(node).into_iter().flatten();
+        ids.filter_map(|id| self.tasks.get(id))
+    }
+
+    /// How many unfinished tasks are placed on a node.
+    pub fn task_count(&self, node: &NodeId) -> usize {
+        self.tasks_by_node.get(node).map_or(0, BTreeSet::len)
+    }
+
+    /// The unfinished tasks with an address in a network.
+    pub fn tasks_in(&self, network: &NetworkId) -> impl Iterator<Item = &Arc<Task>> {
+        let ids = self.tasks_by_network.get(network).into_iter().flatten();
+        ids.filter_map(|id| self.tasks.get(id))
+    }
+
+    /// The nodes with tasks in a network: those whose data plane holds it.
+    pub fn nodes_in(&self, network: &NetworkId) -> BTreeSet<NodeId> {
+        self.tasks_in(network)
+            .map(|task| task.node_id.clone())
+            .filter(|node| !node.is_empty())
+            .collect()
+    }
+
+    /// The MTU of overlay networks, in bytes: the smallest underlay MTU of all nodes less the
+    /// encapsulation.
+    pub fn overlay_mtu(&self) -> u32 {
+        if self.overlay_mtu == 0 { ETHERNET_MTU - VXLAN_OVERHEAD_V4 } else { self.overlay_mtu }
+    }
+
+    /// Free addresses left in a network.
+    pub fn free_addresses(&self, network: &NetworkId) -> u64 {
+        self.pools.get(network).map_or(0, AddressPool::free)
+    }
+
+    pub(crate) fn put_node(&mut self, node: Node) {
+        self.nodes.insert(node.id.clone(), Arc::new(node));
+        self.measure_mtu();
+    }
+
+    pub(crate) fn drop_node(&mut self, id: &NodeId) {
+        self.nodes.remove(id);
+        self.measure_mtu();
+    }
+
+    fn measure_mtu(&mut self) {
+        let inner = |node: &Arc<Node>| {
+            let v6 = matches!(node.description.data_path_addr, Some(IpAddr::V6(_)));
+            let overhead = if v6 { VXLAN_OVERHEAD_V6 } else { VXLAN_OVERHEAD_V4 };
+            node.description.underlay_mtu.checked_sub(overhead)
+        };
+        self.overlay_mtu = self.nodes.values().filter_map(inner).min().unwrap_or(0);
+    }
+
+    pub(crate) fn put_network(&mut self, network: Network, pool: AddressPool) {
+        self.network_names.insert(network.spec.name.clone(), network.id.clone());
+        self.vnis.insert(network.vni);
+        self.pools.insert(network.id.clone(), pool);
+        self.networks.insert(network.id.clone(), Arc::new(network));
+    }
+
+    pub(crate) fn drop_network(&mut self, id: &NetworkId) {
+        if let Some(network) = self.networks.remove(id) {
+            self.network_names.remove(&network.spec.name);
+            self.vnis.remove(&network.vni);
+            self.pools.remove(id);
+        }
+    }
+
+    pub(crate) fn put_service(&mut self, service: Service) {
+        self.unlist_service(&service.id);
+        if !service.pending_delete {
+            self.service_names.insert(service.spec.name.clone(), service.id.clone());
+        }
+        for network in attached(&service) {
+            index(&mut self.services_by_network, &network, service.id.clone());
+        }
+        self.services.insert(service.id.clone(), Arc::new(service));
+    }
+
+    pub(crate) fn drop_service(&mut self, id: &ServiceId) {
+        self.unlist_service(id);
+        self.services.remove(id);
+    }
+
+    fn unlist_service(&mut self, id: &ServiceId) {
+        let Some(service) = self.services.get(id) else { return };
+        for network in attached(service) {
+            unindex(&mut self.services_by_network, &network, id);
+        }
+        // Another service may have taken the name of one that is being deleted.
+        if self.service_names.get(&service.spec.name) == Some(id) {
+            self.service_names.remove(&service.spec.name);
+        }
+    }
+
+    pub(crate) fn put_task(&mut self, task: Task) {
+        self.unlist_task(&task.id);
+        index(&mut self.tasks_by_service, &task.service_id, task.id.clone());
+        if !task.node_id.is_empty() {
+            let ended = task.is_finished();
+            let table = if ended { &mut self.ended_by_node } else { &mut self.tasks_by_node };
+            index(table, &task.node_id, task.id.clone());
+        }
+        if !task.is_finished() {
+            for attachment in &task.networks_attachments {
+                index(&mut self.tasks_by_network, &attachment.network.id, task.id.clone());
+            }
+        }
+        self.tasks.insert(task.id.clone(), Arc::new(task));
+    }
+
+    pub(crate) fn drop_task(&mut self, id: &TaskId) {
+        self.unlist_task(id);
+        self.tasks.remove(id);
+    }
+
+    fn unlist_task(&mut self, id: &TaskId) {
+        let Some(task) = self.tasks.get(id) else { return };
+        unindex(&mut self.tasks_by_service, &task.service_id, id);
+        unindex(&mut self.tasks_by_node, &task.node_id, id);
+        unindex(&mut self.ended_by_node, &task.node_id, id);
+        for attachment in &task.networks_attachments {
+            unindex(&mut self.tasks_by_network, &attachment.network.id, id);
+        }
+    }
+}

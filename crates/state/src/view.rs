@@ -1,0 +1,101 @@
+//! What one node is told of the state.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use swarm_model::{
+    EndpointState, EndpointView, Item, ItemKey, Network, NetworkId, NetworkView, NodeId, NodeView,
+    Service, ServiceView, Task, TaskState,
+};
+
+use crate::tables::State;
+
+impl State {
+    /// The view of one node: its tasks, and all that concerns the networks those are attached to.
+    pub fn node_view(&self, node: &NodeId) -> NodeView {
+        let mut view = NodeView::default();
+        let mut networks = BTreeSet::new();
+        for task in self.tasks_on(node) {
+            networks.extend(task.networks_attachments.iter().map(|a| a.network.id.clone()));
+        }
+        // A finished task stays in its node's view as long as it is remembered: so do its logs.
+        for task in self.tasks_on(node).chain(self.ended_on(node)) {
+            view.items.insert(ItemKey::Task(task.id.clone()), Item::Task(Arc::clone(task)));
+        }
+        for id in &networks {
+            if let Some(network) = self.network(id.as_str()) {
+                self.add_network(&mut view, network);
+            }
+        }
+        view
+    }
+
+    fn add_network(&self, view: &mut NodeView, network: &Network) {
+        let id = &network.id;
+        let item = Item::Network(self.network_view(network));
+        view.items.insert(ItemKey::Network(id.clone()), item);
+        for service in self.services_in(id) {
+            let key = ItemKey::Service(id.clone(), service.id.clone());
+            view.items.insert(key, Item::Service(service_view(service, id)));
+        }
+        for task in self.tasks_in(id) {
+            if let Some(endpoint) = self.endpoint_view(task, id) {
+                let key = ItemKey::Endpoint(id.clone(), task.id.clone());
+                view.items.insert(key, Item::Endpoint(endpoint));
+            }
+        }
+    }
+
+    fn network_view(&self, network: &Network) -> NetworkView {
+        NetworkView {
+            name: network.spec.name.clone(),
+            vni: network.vni,
+            port: self.cluster().map_or(4789, |cluster| cluster.spec.data_path_port),
+            subnet: network.subnet,
+            gateway: network.gateway,
+            mtu: network.mtu_override().unwrap_or_else(|| self.overlay_mtu()),
+            internal: network.spec.internal,
+        }
+    }
+
+    /// The endpoint of a placed task; none while it has no node.
+    fn endpoint_view(&self, task: &Task, network: &NetworkId) -> Option<EndpointView> {
+        let attachment = task.networks_attachments.iter().find(|a| a.network.id == *network)?;
+        let node = self.node(task.node_id.as_str())?;
+        Some(EndpointView {
+            addr: attachment.addresses.first()?.addr(),
+            node: node.id.clone(),
+            vtep: node.description.data_path_addr,
+            service: task.service_id.clone(),
+            task_name: task.name(),
+            state: self.endpoint_state(task),
+        })
+    }
+
+    /// The part a placed, unfinished task has in DNS and balancing: traffic follows readiness.
+    pub fn endpoint_state(&self, task: &Task) -> EndpointState {
+        let alive = self.node(task.node_id.as_str()).is_some_and(|node| node.is_alive());
+        if !alive {
+            EndpointState::Lost
+        } else if !task.is_wanted() {
+            EndpointState::Draining
+        } else if task.status.state == TaskState::Running {
+            EndpointState::Ready
+        } else {
+            EndpointState::Starting
+        }
+    }
+}
+
+fn service_view(service: &Service, network: &NetworkId) -> ServiceView {
+    let attachment = service.spec.task_template.networks.iter().find(|n| n.target == *network);
+    let vip = service.endpoint.virtual_ips.iter().find(|vip| vip.network_id == *network);
+    // A service that is being deleted, or leaves this network, balances its last connections but has
+    // no name any more: another may have taken it.
+    let listed = attachment.filter(|_| !service.pending_delete);
+    ServiceView {
+        name: listed.map(|_| service.spec.name.clone()).unwrap_or_default(),
+        aliases: listed.map(|attachment| attachment.aliases.clone()).unwrap_or_default(),
+        vip: vip.map(|vip| vip.addr.addr()),
+    }
+}

@@ -1,0 +1,7 @@
+//! The replicated state, from outside: its promises under random logs, single rules, and what older
+//! versions wrote.
+
+mod golden;
+mod model;
+mod rules;
+mod support;

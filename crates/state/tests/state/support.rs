@@ -1,0 +1,333 @@
+//! Random changes over a small world: so few ids that they meet often.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+use swarm_model::{
+    Cluster, ClusterSpec, ContainerSpec, EndpointMode, EndpointSpec, Id, Ipam, IpamConfig,
+    JoinTokens, Meta, NetworkAttachmentConfig, NetworkSpec, NodeDescription, NodeRole, NodeState,
+    Replicated, RootCaDocument, ServiceMode, ServiceSpec, TaskSpec, TaskState, TaskStatus,
+    Timestamp, UpdateState, UpdateStatus,
+};
+use swarm_state::{Change, State};
+
+/// A change still to be fitted to the state: the version it is based on is looked up late.
+#[derive(Debug, Clone)]
+pub(crate) enum Op {
+    /// As it is.
+    Plain(Change),
+    /// With its service or task replaced by one that exists, if one does: the pick-th.
+    At(Change, usize),
+    /// An `UpdateService`, based on the service's version, or on an older one.
+    Update { service: Id, spec: Box<ServiceSpec>, stale: bool },
+}
+
+impl Op {
+    /// The change to apply to `state`.
+    pub(crate) fn resolve(self, state: &State) -> Change {
+        match self {
+            Op::Plain(change) => change,
+            Op::At(mut change, pick) => {
+                if let Some(target) = target(&mut change, state, pick) {
+                    *target.0 = target.1;
+                }
+                change
+            }
+            Op::Update { service, spec, stale } => {
+                let current = state.service(service.as_str()).map_or(0, |s| s.meta.version.index);
+                let version = current.wrapping_sub(u64::from(stale));
+                let mut spec = spec;
+                if let Some(service) = state.service(service.as_str()) {
+                    spec.name.clone_from(&service.spec.name);
+                }
+                Change::UpdateService { id: service, version, spec }
+            }
+        }
+    }
+}
+
+/// The id in a change that is to name something that exists, and one that does.
+fn target<'a>(change: &'a mut Change, state: &State, pick: usize) -> Option<(&'a mut Id, Id)> {
+    let service = || {
+        let at = pick.checked_rem(state.services().count())?;
+        state.services().nth(at).map(|service| service.id.clone())
+    };
+    let task = || {
+        let at = pick.checked_rem(state.tasks().count())?;
+        state.tasks().nth(at).map(|task| task.id.clone())
+    };
+    match change {
+        Change::ScaleService { id, .. }
+        | Change::RemoveService { id }
+        | Change::PurgeService { id }
+        | Change::SetUpdateStatus { id, .. }
+        | Change::CreateTask { service: id, .. } => Some((id, service()?)),
+        Change::AllocateTask { id }
+        | Change::AssignTask { id, .. }
+        | Change::ExplainTask { id, .. }
+        | Change::ReportTask { id, .. }
+        | Change::WithdrawTask { id }
+        | Change::SetDesiredState { id, .. }
+        | Change::RemoveTask { id } => Some((id, task()?)),
+        _ => None,
+    }
+}
+
+pub(crate) fn node_id(n: u8) -> Id {
+    format!("node{n}").into()
+}
+
+pub(crate) fn network_id(n: u8) -> Id {
+    format!("net{n}").into()
+}
+
+pub(crate) fn service_id(n: u8) -> Id {
+    format!("service{n}").into()
+}
+
+pub(crate) fn task_id(n: u8) -> Id {
+    format!("task{n:02}").into()
+}
+
+pub(crate) fn tokens(suffix: &str) -> JoinTokens {
+    JoinTokens { worker: format!("worker-{suffix}"), manager: format!("manager-{suffix}") }
+}
+
+pub(crate) fn cluster() -> Cluster {
+    let pool = "10.0.0.0/23".parse().unwrap();
+    Cluster {
+        id: "cluster".into(),
+        meta: Meta::default(),
+        spec: ClusterSpec {
+            default_addr_pool: vec![pool],
+            subnet_size: 29,
+            data_path_port: 4790,
+            task_history_retention_limit: 2,
+        },
+        root_ca: RootCaDocument { cert_pem: "cert".into(), key_pem: "key".into() },
+        join_tokens: tokens("first"),
+    }
+}
+
+/// A network: from the pool, or one of a few subnets of which some overlap or are bad.
+fn network_spec() -> impl Strategy<Value = NetworkSpec> {
+    let config = prop_oneof![
+        4 => Just(None),
+        1 => Just(Some(("10.9.0.0/29", None, None))),
+        1 => Just(Some(("10.9.0.0/28", None, Some("10.9.0.4")))),
+        1 => Just(Some(("10.8.0.0/24", Some("10.8.0.16/30"), Some("10.8.0.17")))),
+        1 => Just(Some(("10.7.0.0/24", Some("10.7.0.248/29"), None))),
+        1 => Just(Some(("10.9.0.0/31", None, None))),
+    ];
+    (0u8..5, config, any::<bool>()).prop_map(|(name, config, internal)| NetworkSpec {
+        name: format!("network-{name}"),
+        driver: "overlay".into(),
+        internal,
+        ipam: Ipam {
+            driver: "default".into(),
+            config: config
+                .into_iter()
+                .map(|(subnet, range, gateway): (&str, Option<&str>, Option<&str>)| IpamConfig {
+                    subnet: Some(subnet.parse().unwrap()),
+                    ip_range: range.map(|range| range.parse().unwrap()),
+                    gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+                })
+                .collect(),
+        },
+        ..NetworkSpec::default()
+    })
+}
+
+pub(crate) fn service_spec() -> impl Strategy<Value = ServiceSpec> {
+    let networks = proptest::collection::vec(0u8..5, 0..3);
+    (0u8..4, networks, prop::bool::weighted(0.25), 0u64..4, 0u64..3).prop_map(
+        |(name, networks, dnsrr, replicas, force_update)| ServiceSpec {
+            name: format!("web-{name}"),
+            task_template: TaskSpec {
+                container_spec: ContainerSpec {
+                    image: "busybox".into(),
+                    ..ContainerSpec::default()
+                },
+                networks: networks
+                    .into_iter()
+                    .map(|n| NetworkAttachmentConfig {
+                        target: network_id(n),
+                        aliases: vec![format!("alias-{n}")],
+                    })
+                    .collect(),
+                force_update,
+                ..TaskSpec::default()
+            },
+            mode: ServiceMode { replicated: Replicated { replicas } },
+            endpoint_spec: EndpointSpec {
+                mode: if dnsrr { EndpointMode::Dnsrr } else { EndpointMode::Vip },
+            },
+            ..ServiceSpec::default()
+        },
+    )
+}
+
+pub(crate) fn description(host: u8, mtu: u32, v6: bool, routes: Vec<u8>) -> NodeDescription {
+    let v4 = IpAddr::V4(Ipv4Addr::new(192, 0, 2, host));
+    let v6_addr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host.into()));
+    NodeDescription {
+        hostname: format!("host-{host}"),
+        underlay_mtu: mtu,
+        data_path_addr: Some(if v6 { v6_addr } else { v4 }),
+        routes: routes
+            .into_iter()
+            .map(|n| format!("10.0.0.{}/29", n & 0xf8).parse().unwrap())
+            .collect(),
+        ..NodeDescription::default()
+    }
+}
+
+pub(crate) fn task_state() -> impl Strategy<Value = TaskState> {
+    prop::sample::select(vec![
+        TaskState::New,
+        TaskState::Pending,
+        TaskState::Assigned,
+        TaskState::Accepted,
+        TaskState::Preparing,
+        TaskState::Ready,
+        TaskState::Starting,
+        TaskState::Running,
+        TaskState::Running,
+        TaskState::Complete,
+        TaskState::Shutdown,
+        TaskState::Failed,
+        TaskState::Rejected,
+        TaskState::Orphaned,
+        TaskState::Remove,
+    ])
+}
+
+fn node() -> impl Strategy<Value = Id> {
+    (0u8..4).prop_map(node_id)
+}
+
+fn network() -> impl Strategy<Value = Id> {
+    (0u8..5).prop_map(network_id)
+}
+
+fn service() -> impl Strategy<Value = Id> {
+    (0u8..4).prop_map(service_id)
+}
+
+fn task() -> impl Strategy<Value = Id> {
+    (0u8..10).prop_map(task_id)
+}
+
+fn node_op() -> impl Strategy<Value = Change> {
+    let role = prop_oneof![Just(NodeRole::Worker), Just(NodeRole::Manager)];
+    let routes = proptest::collection::vec(any::<u8>(), 0..2);
+    prop_oneof![
+        2 => (node(), role).prop_map(|(id, role)| Change::AddNode {
+            hostname: format!("host-of-{id}"),
+            addr: format!("{id}:2377"),
+            id,
+            role,
+        }),
+        4 => (node(), 0u8..4, prop::sample::select(vec![0, 40, 1400, 1500, 9000]), any::<bool>(), routes)
+            .prop_map(|(id, host, mtu, v6, routes)| Change::DescribeNode {
+                addr: format!("{id}:2377"),
+                id,
+                description: Box::new(description(host, mtu, v6, routes)),
+            }),
+        1 => (node(), any::<bool>()).prop_map(|(id, down)| Change::SetNodeState {
+            id,
+            state: if down { NodeState::Down } else { NodeState::Ready },
+            message: "not heard of".into(),
+        }),
+        1 => (node(), prop::bool::weighted(0.2))
+            .prop_map(|(id, force)| Change::RemoveNode { id, force }),
+    ]
+}
+
+fn service_op() -> impl Strategy<Value = Op> {
+    let status = Change::SetUpdateStatus {
+        id: service_id(0),
+        status: UpdateStatus {
+            state: UpdateState::Paused,
+            started_at: Timestamp(1),
+            completed_at: None,
+            message: "paused".into(),
+        },
+    };
+    prop_oneof![
+        4 => (service(), service_spec())
+            .prop_map(|(id, spec)| Op::Plain(Change::CreateService { id, spec: Box::new(spec) })),
+        3 => (service(), service_spec(), prop::bool::weighted(0.1))
+            .prop_map(|(service, spec, stale)| Op::Update { service, spec: Box::new(spec), stale }),
+        1 => (service(), prop_oneof![4 => 0u64..5, 1 => Just(200_000)])
+            .prop_map(|(id, replicas)| Op::Plain(Change::ScaleService { id, replicas })),
+        1 => service().prop_map(|id| Op::Plain(Change::RemoveService { id })),
+        3 => (service(), any::<usize>())
+            .prop_map(|(id, pick)| Op::At(Change::PurgeService { id }, pick)),
+        1 => any::<usize>().prop_map(move |pick| Op::At(status.clone(), pick)),
+    ]
+}
+
+fn task_op() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        6 => (task(), service(), 1u64..4)
+            .prop_map(|(id, service, slot)| Change::CreateTask { id, service, slot }),
+        1 => task().prop_map(|id| Change::AllocateTask { id }),
+        5 => (task(), node()).prop_map(|(id, node)| Change::AssignTask { id, node }),
+        1 => task().prop_map(|id| Change::ExplainTask { id, err: "no suitable node".into() }),
+        5 => (task(), task_state()).prop_map(|(id, state)| Change::ReportTask {
+            id,
+            status: TaskStatus { state, message: "reported".into(), ..TaskStatus::default() },
+        }),
+        1 => task().prop_map(|id| Change::WithdrawTask { id }),
+        2 => (task(), task_state()).prop_map(|(id, state)| Change::SetDesiredState { id, state }),
+        2 => task().prop_map(|id| Change::RemoveTask { id }),
+    ]
+}
+
+/// One change.
+pub(crate) fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        1 => Just(Op::Plain(Change::CreateCluster(Box::new(cluster())))),
+        1 => Just(Op::Plain(Change::SetJoinTokens(tokens("second")))),
+        8 => node_op().prop_map(Op::Plain),
+        6 => (network(), network_spec())
+            .prop_map(|(id, spec)| Op::Plain(Change::CreateNetwork { id, spec })),
+        1 => network().prop_map(|id| Op::Plain(Change::RemoveNetwork { id })),
+        12 => service_op(),
+        3 => task_op().prop_map(Op::Plain),
+        30 => (task_op(), any::<usize>()).prop_map(|(change, pick)| Op::At(change, pick)),
+    ]
+}
+
+/// The world that a log begins with, so that the rest of it meets something.
+fn beginning() -> Vec<Op> {
+    let mut ops = vec![];
+    for n in 0..3 {
+        let (id, addr) = (node_id(n), format!("node{n}:2377"));
+        let description = Box::new(description(n, 1500, false, vec![]));
+        let (role, hostname) = (NodeRole::Manager, format!("host-{n}"));
+        ops.push(Change::AddNode { id: id.clone(), role, hostname, addr: addr.clone() });
+        ops.push(Change::DescribeNode { id, description, addr });
+    }
+    for n in 0..4 {
+        let mut spec = NetworkSpec {
+            name: format!("network-{n}"),
+            driver: "overlay".into(),
+            ..NetworkSpec::default()
+        };
+        let subnet = Some(format!("10.5.{n}.0/29").parse().unwrap());
+        spec.ipam.config = vec![IpamConfig { subnet, ..IpamConfig::default() }];
+        ops.push(Change::CreateNetwork { id: network_id(n), spec });
+    }
+    ops.into_iter().map(Op::Plain).collect()
+}
+
+/// A log, from nothing or from a small world.
+pub(crate) fn ops(length: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Op>> {
+    let rest = proptest::collection::vec(op(), length);
+    (prop::bool::weighted(0.9), rest).prop_map(|(begun, rest)| {
+        let first = if begun { beginning() } else { vec![] };
+        first.into_iter().chain(rest).collect()
+    })
+}
