@@ -1,0 +1,52 @@
+//! openraft's storage conformance suite, on our log and state machine.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::testing::log::{StoreBuilder, Suite};
+use tempfile::TempDir;
+
+use crate::{
+    log_store::LogStore,
+    snapshot::SnapshotStore,
+    state_machine::{Committed, Machine, StateMachine},
+    types::TypeConfig,
+};
+
+/// Counts what it was told.
+struct Counter(u64);
+
+impl StateMachine for Counter {
+    fn apply(&mut self, batch: Vec<Committed>) -> Vec<Bytes> {
+        self.0 += batch.len() as u64;
+        vec![Bytes::new(); batch.len()]
+    }
+
+    fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<u8> + Send> {
+        let count = self.0;
+        Box::new(move || count.to_le_bytes().to_vec())
+    }
+
+    fn restore(&mut self, _revision: u64, bytes: &[u8]) -> Result<(), String> {
+        self.0 = u64::from_le_bytes(bytes.try_into().map_err(|_| "eight bytes expected")?);
+        Ok(())
+    }
+}
+
+struct Builder;
+
+impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {
+    async fn build(
+        &self,
+    ) -> Result<(TempDir, LogStore, Machine), openraft::StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, _closed) = LogStore::open(&dir.path().join("log")).unwrap();
+        let snapshots = Arc::new(SnapshotStore::open(dir.path()).unwrap());
+        Ok((dir, log, Machine::new(Box::new(Counter(0)), snapshots)))
+    }
+}
+
+#[tokio::test]
+async fn the_storage_conforms() {
+    Suite::test_all(Builder).await.unwrap();
+}

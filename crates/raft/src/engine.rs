@@ -1,0 +1,261 @@
+//! The storage engine behind the log: the few calls Raft needs, and sled doing them.
+//!
+//! Everything here blocks; only the storage thread (`writer.rs`) calls it. Another engine takes
+//! sled's place by implementing [`Engine`].
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+
+/// A change to one key: `Some` puts the value, `None` deletes the key.
+pub(crate) type Change = (Bytes, Option<Bytes>);
+
+/// An ordered map of short keys to values of at most [`MAX_VALUE`] bytes.
+pub(crate) trait Engine: Send {
+    /// The file that errors are about.
+    fn path(&self) -> &Path;
+
+    /// The value of a key.
+    fn get(&self, key: &[u8]) -> io::Result<Option<Bytes>>;
+
+    /// Calls `visit` with the pairs whose keys are in `from..to`, in order, while it returns true.
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> io::Result<()>;
+
+    /// Makes the changes, all or none, visible to later reads. They are durable after [`Engine::sync`].
+    fn write(&mut self, changes: Vec<Change>) -> io::Result<()>;
+
+    /// Returns when everything written is on stable storage.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Gives space back if that is worth while. Called when the front of the log was deleted.
+    fn reclaim(&mut self) -> io::Result<()>;
+}
+
+/// The unit of sled's file and of its write buffers, in bytes. It holds several buffers at a time.
+const SEGMENT: usize = 128 * 1024;
+
+/// sled writes a page above a quarter of a segment to a file of its own, which it never syncs.
+/// A leaf has up to 17 values, so values of this size keep pages below that.
+pub(crate) const MAX_VALUE: usize = 1024;
+
+/// sled's page cache, in bytes. The recent log is in memory anyway (`log_store.rs`).
+const CACHE: u64 = 1024 * 1024;
+
+/// A database file larger than this, in bytes, is worth compacting when much was deleted from it.
+const COMPACT_ABOVE: u64 = 16 * 1024 * 1024;
+
+/// Bytes copied in one batch.
+const COPY: usize = 256 * 1024;
+
+/// [`Engine`] on sled 0.34.
+///
+/// sled reuses the space of a log that is deleted from the front so poorly that its file grows
+/// without end. So what is left of it is copied to a new database now and then: generation `n` is in
+/// the folder `n`, and the file `current` has the number of the one in force.
+pub(crate) struct SledEngine {
+    dir: PathBuf,
+    generation: u64,
+    database: Database,
+}
+
+/// One generation.
+struct Database {
+    db: sled::Db,
+    /// The same file as sled's, for the `fdatasync` that sled does not do.
+    file: File,
+    path: PathBuf,
+}
+
+impl Database {
+    fn open(dir: &Path) -> io::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        let path = dir.join("db");
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(CACHE)
+            .segment_size(SEGMENT)
+            .flush_every_ms(None);
+        // sled answers some kinds of damage with a panic; for the caller it is damage all the same.
+        let db = catch_unwind(AssertUnwindSafe(|| config.open()))
+            .map_err(|_| {
+                io::Error::new(io::ErrorKind::InvalidData, format!("{} is corrupt", path.display()))
+            })?
+            .map_err(|error| named(&path, "open", &error))?;
+        let file = File::options().read(true).write(true).open(&path)?;
+        file.sync_all()?;
+        File::open(dir.join("conf"))?.sync_all()?;
+        File::open(dir)?.sync_all()?;
+        Ok(Self { db, file, path })
+    }
+
+    fn write(&mut self, mut changes: Vec<Change>) -> io::Result<()> {
+        // A batch is a write buffer more, which costs a quarter of the time until a lone entry is durable.
+        if changes.len() == 1
+            && let Some((key, Some(value))) = changes.pop_if(|(_, value)| value.is_some())
+        {
+            debug_assert!(value.len() <= MAX_VALUE);
+            let inserted = self.db.insert(&key[..], &value[..]);
+            return inserted.map(drop).map_err(|error| named(&self.path, "write", &error));
+        }
+        let mut batch = sled::Batch::default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => {
+                    debug_assert!(value.len() <= MAX_VALUE);
+                    batch.insert(&key[..], &value[..]);
+                }
+                None => batch.remove(&key[..]),
+            }
+        }
+        self.db.apply_batch(batch).map_err(|error| named(&self.path, "write", &error))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.db.flush().map_err(|error| named(&self.path, "flush", &error))?;
+        // sled's flush ends in sync_file_range, which survives a crash but no loss of power.
+        self.file.sync_data().map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot sync {}: {error}", self.path.display()))
+        })
+    }
+
+    fn copy_to(&self, other: &mut Self) -> io::Result<()> {
+        let mut changes: Vec<Change> = Vec::new();
+        let mut bytes = 0;
+        for pair in self.db.iter() {
+            let (key, value) = pair.map_err(|error| named(&self.path, "read", &error))?;
+            bytes += key.len() + value.len();
+            changes.push((Bytes::copy_from_slice(&key), Some(Bytes::copy_from_slice(&value))));
+            if bytes >= COPY {
+                other.write(std::mem::take(&mut changes))?;
+                bytes = 0;
+            }
+        }
+        other.write(changes)?;
+        other.sync()
+    }
+}
+
+impl SledEngine {
+    /// Opens the database in the folder `dir`, or creates it. Removes what an interrupted compaction left.
+    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+        let generation = match read_generation(dir)? {
+            Some(generation) => generation,
+            None => {
+                write_generation(dir, 0)?;
+                0
+            }
+        };
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let number = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+            if number.is_some_and(|number| number != generation) {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        let database = Database::open(&dir.join(generation.to_string()))?;
+        File::open(dir)?.sync_all()?;
+        Ok(Self { dir: dir.to_owned(), generation, database })
+    }
+
+    fn compact(&mut self) -> io::Result<()> {
+        let generation = self.generation + 1;
+        let mut new = Database::open(&self.dir.join(generation.to_string()))?;
+        self.database.copy_to(&mut new)?;
+        write_generation(&self.dir, generation)?;
+        let old = self.dir.join(self.generation.to_string());
+        self.generation = generation;
+        drop(std::mem::replace(&mut self.database, new));
+        // If it stays, the next start removes it.
+        if let Err(error) = std::fs::remove_dir_all(&old) {
+            tracing::warn!(path = %old.display(), %error, "cannot remove old raft log");
+        }
+        Ok(())
+    }
+}
+
+fn read_generation(dir: &Path) -> io::Result<Option<u64>> {
+    let path = dir.join("current");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => match text.trim_end().parse() {
+            Ok(generation) => Ok(Some(generation)),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} is corrupt", path.display()),
+            )),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn write_generation(dir: &Path, generation: u64) -> io::Result<()> {
+    let temporary = dir.join("current.tmp");
+    let mut file = File::create(&temporary)?;
+    writeln!(file, "{generation}")?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, dir.join("current"))?;
+    File::open(dir)?.sync_all()
+}
+
+impl Engine for SledEngine {
+    fn path(&self) -> &Path {
+        &self.database.path
+    }
+
+    fn get(&self, key: &[u8]) -> io::Result<Option<Bytes>> {
+        let value =
+            self.database.db.get(key).map_err(|error| named(self.path(), "read", &error))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> io::Result<()> {
+        for pair in self.database.db.range(from..to) {
+            let (key, value) = pair.map_err(|error| named(self.path(), "read", &error))?;
+            if !visit(&key, &value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, changes: Vec<Change>) -> io::Result<()> {
+        self.database.write(changes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.database.sync()
+    }
+
+    fn reclaim(&mut self) -> io::Result<()> {
+        if self.database.file.metadata()?.len() > COMPACT_ABOVE { self.compact() } else { Ok(()) }
+    }
+}
+
+fn named(path: &Path, action: &str, error: &sled::Error) -> io::Error {
+    let kind = match error {
+        sled::Error::Io(error) => error.kind(),
+        sled::Error::Corruption { .. } => {
+            return io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{} is corrupt", path.display()),
+            );
+        }
+        _ => io::ErrorKind::Other,
+    };
+    io::Error::new(kind, format!("cannot {action} {}: {error}", path.display()))
+}

@@ -1,0 +1,43 @@
+//! Raft for the managers of a swarm: openraft behind a small interface.
+//!
+//! [`Raft`] replicates opaque commands to a [`StateMachine`] on every manager. The log is on sled,
+//! synced before it is acknowledged; snapshots are files; managers talk gRPC over channels that a
+//! [`Connector`] opens. `OVERVIEW.md` has the mental model.
+//!
+//! - `handle`: [`Raft`], the way in; `options`, `error`, `status`: what goes in and out.
+//! - `types`: openraft's parameters. `state_machine`, `snapshot`: the state and its file.
+//! - `log_store`: the recent log in memory; `writer`: the storage thread and its group commit;
+//!   `engine`: the database; `acknowledged`: the guard against silent loss; `record`: the encoding.
+//! - `network`, `peers`, `service`, `wire`: the transport.
+//! - `membership`: the task that changes the set of managers.
+
+#![forbid(unsafe_code)]
+
+mod acknowledged;
+mod engine;
+mod error;
+mod handle;
+mod log_store;
+mod membership;
+mod network;
+mod options;
+mod peers;
+mod record;
+mod service;
+mod snapshot;
+mod state_machine;
+mod status;
+mod types;
+mod wire;
+mod writer;
+
+#[cfg(test)]
+mod conformance;
+
+pub use error::{MembershipError, ProposeError, StartError};
+pub use handle::Raft;
+pub use options::{MAX_COMMAND, Options};
+pub use peers::{ConnectError, Connector};
+pub use service::{RaftService, Transport};
+pub use state_machine::{Committed, StateMachine};
+pub use status::{Member, Role, Status};

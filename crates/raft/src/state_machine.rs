@@ -1,0 +1,193 @@
+//! The replicated state: what the application implements, and its adapter to openraft.
+
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use openraft::{
+    RaftSnapshotBuilder,
+    storage::{ApplyResponder, EntryResponder, RaftStateMachine},
+};
+
+use crate::{
+    snapshot::{SnapshotFile, SnapshotStore},
+    types::{
+        Entry, LogId, Payload, Response, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
+    },
+};
+
+/// The most commands given to the application at once.
+const MAX_BATCH: usize = 512;
+
+/// A command that a quorum has stored: it will be applied on every manager, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The command's place in the log. Revisions grow, with gaps where Raft has entries of its own.
+    pub revision: u64,
+    /// The command, as it was proposed.
+    pub command: Bytes,
+}
+
+/// The application's state, in memory. All managers' copies see the same calls of `apply` and must
+/// come to the same state and answers: no clock, no random numbers.
+pub trait StateMachine: Send + 'static {
+    /// Applies commands in order and returns one answer for each. Called on the async runtime, so it
+    /// must not block.
+    fn apply(&mut self, batch: Vec<Committed>) -> Vec<Bytes>;
+
+    /// Takes a view of the state as it is now, cheaply; the closure then encodes it on another thread
+    /// while commands continue to be applied.
+    fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<u8> + Send>;
+
+    /// Replaces the state by a snapshot that holds everything up to `revision`.
+    ///
+    /// # Errors
+    /// Why the bytes are no snapshot of this application. The manager stops then.
+    fn restore(&mut self, revision: u64, bytes: &[u8]) -> Result<(), String>;
+}
+
+/// openraft's view of a [`StateMachine`].
+pub(crate) struct Machine {
+    /// Never locked but through `&mut`; the mutex makes it `Sync`.
+    application: Mutex<Box<dyn StateMachine>>,
+    last_applied: Option<LogId>,
+    membership: StoredMembership,
+    snapshots: Arc<SnapshotStore>,
+}
+
+impl Machine {
+    pub(crate) fn new(application: Box<dyn StateMachine>, snapshots: Arc<SnapshotStore>) -> Self {
+        Self {
+            application: Mutex::new(application),
+            last_applied: None,
+            membership: StoredMembership::default(),
+            snapshots,
+        }
+    }
+
+    fn application(&mut self) -> &mut dyn StateMachine {
+        self.application.get_mut().expect("nobody locks it").as_mut()
+    }
+
+    fn apply_batch(
+        &mut self,
+        batch: Vec<(Entry, Option<ApplyResponder<TypeConfig>>)>,
+    ) -> io::Result<()> {
+        let commands: Vec<Committed> = batch
+            .iter()
+            .filter_map(|(entry, _)| match &entry.payload {
+                Payload::Normal(command) => {
+                    Some(Committed { revision: entry.log_id.index, command: command.0.clone() })
+                }
+                Payload::Blank | Payload::Membership(_) => None,
+            })
+            .collect();
+        let expected = commands.len();
+        let answers = if expected == 0 { Vec::new() } else { self.application().apply(commands) };
+        if answers.len() != expected {
+            let text =
+                format!("state machine gave {} answers to {expected} commands", answers.len());
+            return Err(io::Error::other(text));
+        }
+        let mut answers = answers.into_iter();
+        for (entry, responder) in batch {
+            let answer = match entry.payload {
+                Payload::Normal(_) => answers.next().unwrap_or_default(),
+                Payload::Blank => Bytes::new(),
+                Payload::Membership(membership) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    Bytes::new()
+                }
+            };
+            self.last_applied = Some(entry.log_id);
+            if let Some(responder) = responder {
+                responder.send(Response(answer));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.last_applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
+    {
+        let mut batches = entries.ready_chunks(MAX_BATCH);
+        while let Some(batch) = batches.next().await {
+            self.apply_batch(batch.into_iter().collect::<io::Result<_>>()?)?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let meta = SnapshotMeta {
+            last_log_id: self.last_applied,
+            last_membership: self.membership.clone(),
+        };
+        let encode = Mutex::new(Some(self.application().snapshot()));
+        Builder { meta, encode, snapshots: self.snapshots.clone() }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: SnapshotFile,
+    ) -> io::Result<()> {
+        let snapshots = self.snapshots.clone();
+        let new = Snapshot { meta: meta.clone(), snapshot };
+        let state = blocking(move || {
+            let state = new.snapshot.state()?;
+            snapshots.publish(new)?;
+            Ok(state)
+        })
+        .await?;
+        let revision = meta.last_log_id.map_or(0, |id| id.index);
+        self.application().restore(revision, &state).map_err(|reason| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("cannot restore snapshot: {reason}"))
+        })?;
+        self.last_applied = meta.last_log_id;
+        self.membership = meta.last_membership.clone();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        Ok(self.snapshots.current())
+    }
+}
+
+/// Encodes and saves a view of the state, while the state moves on.
+pub(crate) struct Builder {
+    meta: SnapshotMeta,
+    encode: Mutex<Option<Encode>>,
+    snapshots: Arc<SnapshotStore>,
+}
+
+type Encode = Box<dyn FnOnce() -> Vec<u8> + Send>;
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotFile;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let encode = self.encode.get_mut().expect("nobody locks it").take();
+        let encode = encode.ok_or_else(|| io::Error::other("snapshot was built already"))?;
+        let (meta, snapshots) = (self.meta.clone(), self.snapshots.clone());
+        blocking(move || snapshots.save(meta, &encode())).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
