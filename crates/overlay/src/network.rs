@@ -1,0 +1,145 @@
+//! The desired state of one network on this node.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::Ipv4Net;
+
+use crate::{Error, names};
+
+/// Largest VXLAN network identifier (RFC 7348: 24 bits). The largest of all is kept for the probe at start.
+const MAX_VNI: u32 = (1 << 24) - 2;
+/// Smallest MTU every IPv4 host must take (RFC 791), and the largest of the VXLAN driver.
+const MTUS: std::ops::RangeInclusive<u32> = 576..=65535;
+
+/// One overlay network, as this node should have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Network id; names the namespace file.
+    pub id: String,
+    /// VXLAN network identifier, 1 to 16,777,214, the same on all nodes.
+    pub vni: u32,
+    /// The network's addresses.
+    pub subnet: Ipv4Net,
+    /// Address of the bridge, the same on all nodes.
+    pub gateway: Ipv4Addr,
+    /// MTU of the tasks' interfaces, in bytes.
+    pub mtu: u32,
+    /// Service addresses, put on the bridge as /32.
+    pub vips: Vec<Ipv4Addr>,
+    /// Addresses of this node's tasks.
+    pub local: Vec<Ipv4Addr>,
+    /// Tasks on other nodes.
+    pub remote: Vec<Remote>,
+}
+
+/// A task on another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Remote {
+    /// The task's address on this network.
+    pub addr: Ipv4Addr,
+    /// The data-path address of the task's node.
+    pub vtep: IpAddr,
+}
+
+impl Network {
+    /// Rejects what the kernel would take but not carry.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], naming the network and the value.
+    pub fn validate(&self) -> Result<(), Error> {
+        names::check_id("network", &self.id)?;
+        self.refuse(self.find_fault())
+    }
+
+    /// Rejects remote tasks that this node, with its own `vtep`, could not send to.
+    pub(crate) fn validate_vteps(&self, vtep: IpAddr) -> Result<(), Error> {
+        let fault = self.remote.iter().find_map(|remote| match remote.vtep {
+            other if other == vtep => {
+                Some(format!("remote task {} is behind this node's own address", remote.addr))
+            }
+            other if other.is_ipv4() != vtep.is_ipv4() => {
+                Some(format!("{other} and this node's {vtep} are of different families"))
+            }
+            _ => None,
+        });
+        self.refuse(fault)
+    }
+
+    fn refuse(&self, fault: Option<String>) -> Result<(), Error> {
+        match fault {
+            None => Ok(()),
+            Some(reason) => Err(Error::Invalid { object: format!("network {}", self.id), reason }),
+        }
+    }
+
+    fn find_fault(&self) -> Option<String> {
+        if self.vni == 0 || self.vni > MAX_VNI {
+            return Some(format!("vni {} is not between 1 and {MAX_VNI}", self.vni));
+        }
+        if !MTUS.contains(&self.mtu) {
+            return Some(format!("mtu {} is not between 576 and 65535", self.mtu));
+        }
+        if self.subnet.prefix_len() > 30 {
+            return Some(format!("subnet {} is too small", self.subnet));
+        }
+        let outside = |addr: &Ipv4Addr| !self.subnet.contains(addr);
+        let remote = || self.remote.iter().map(|r| &r.addr);
+        let all =
+            || [&self.gateway].into_iter().chain(&self.vips).chain(&self.local).chain(remote());
+        if let Some(addr) = all().find(|addr| outside(addr)) {
+            return Some(format!("address {addr} is outside subnet {}", self.subnet));
+        }
+        let mut seen = HashSet::new();
+        all().find(|addr| !seen.insert(**addr)).map(|addr| format!("address {addr} is used twice"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network() -> Network {
+        Network {
+            id: "web".into(),
+            vni: 4097,
+            subnet: "10.0.1.0/24".parse().unwrap(),
+            gateway: Ipv4Addr::new(10, 0, 1, 1),
+            mtu: 1450,
+            vips: vec![Ipv4Addr::new(10, 0, 1, 2)],
+            local: vec![Ipv4Addr::new(10, 0, 1, 3)],
+            remote: vec![Remote {
+                addr: Ipv4Addr::new(10, 0, 1, 4),
+                vtep: IpAddr::from([192, 168, 0, 2]),
+            }],
+        }
+    }
+
+    #[test]
+    fn faults_are_named() {
+        let fault = |change: fn(&mut Network)| {
+            let mut network = network();
+            change(&mut network);
+            network.validate().map_err(|e| e.to_string())
+        };
+        assert_eq!(fault(|_| ()), Ok(()));
+        let err = |text: &str| Err(text.to_string());
+        assert_eq!(
+            fault(|n| n.vni = 1 << 24),
+            err("network web: vni 16777216 is not between 1 and 16777214")
+        );
+        assert_eq!(
+            fault(|n| n.mtu = 100),
+            err("network web: mtu 100 is not between 576 and 65535")
+        );
+        assert_eq!(
+            fault(|n| n.vips.push(Ipv4Addr::new(10, 9, 1, 2))),
+            err("network web: address 10.9.1.2 is outside subnet 10.0.1.0/24")
+        );
+        assert_eq!(
+            fault(|n| n.local.push(n.remote[0].addr)),
+            err("network web: address 10.0.1.4 is used twice")
+        );
+        assert!(fault(|n| n.id = "../../etc".into()).is_err());
+    }
+}
