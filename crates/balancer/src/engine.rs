@@ -1,0 +1,125 @@
+//! The interface that every balancing engine offers, and the choice between engines.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+
+use crate::{Ipvs, Network, Nftables, Result};
+
+/// What an operation did to the kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Statements sent to the kernel in one transaction (nft statements, IPVS messages); 0 if all was as it should be.
+    pub operations: usize,
+    /// The network's state was replaced as a whole, since what the kernel held was unknown or had been changed.
+    pub rebuilt: bool,
+    /// Tracked connections deleted because their backend is gone.
+    pub connections: usize,
+}
+
+/// What an audit found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// How the kernel differed from what this engine had programmed, in words; `None` if it did not.
+    pub drift: Option<String>,
+    /// What was done about it, and about differences between the programmed and the now desired state.
+    pub changes: Changes,
+}
+
+/// The engines that exist. Only additions are allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// [`Nftables`].
+    Nftables,
+    /// [`crate::Ipvs`].
+    Ipvs,
+    /// [`crate::FakeBalancer`].
+    Fake,
+}
+
+/// An engine: makes the kernel balance a network's VIPs over the backends.
+///
+/// Whatever the engine:
+/// - TCP and UDP to a VIP, on any port, go to the backends by weight, for equal weights in turn. The backend sees the
+///   client's own address, save for a task that is given to itself, which sees the network's gateway.
+/// - A VIP whose backends are all draining or gone refuses new connections at once (TCP reset, ICMP port unreachable).
+/// - A backend of weight 0 keeps its established connections; removing a backend deletes them, so that UDP flows move.
+/// - ICMP echo to a VIP is left to the namespace, which owns the address.
+///
+/// Calls for different networks run in parallel; calls for one network run one after another, in no promised order, so
+/// the caller sends one at a time. A call whose future is dropped is carried out nonetheless.
+#[async_trait]
+pub trait Balancer: Send + Sync {
+    /// Makes the kernel match `network`, by the smallest change that does; idempotent.
+    ///
+    /// # Errors
+    /// [`crate::Error::Invalid`] for a contradictory state; otherwise what the kernel said. After an error the kernel
+    /// holds the old state or the new one (with IPVS, which has no transactions, perhaps a part of both), and the next
+    /// call starts from scratch.
+    async fn program(&self, network: &Network) -> Result<Changes>;
+
+    /// Checks that the kernel still holds what was programmed, and repairs it, logging a warning, if not.
+    /// Cheap where nothing happened: meant to be called every half minute for each network.
+    ///
+    /// # Errors
+    /// As [`Balancer::program`].
+    async fn audit(&self, network: &Network) -> Result<Repaired>;
+
+    /// Takes everything of this engine out of the namespace. A network never programmed, or whose namespace is gone,
+    /// is no error.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    async fn remove(&self, network_id: &str, netns: &Path) -> Result<()>;
+
+    /// The engine's name as users write it.
+    fn name(&self) -> &'static str;
+
+    /// Which engine this is.
+    fn kind(&self) -> Kind;
+}
+
+/// Which engine the user asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Preference {
+    /// Nftables, until IPVS has proved itself in whole clusters.
+    #[default]
+    Auto,
+    /// [`Nftables`] or nothing.
+    Nftables,
+    /// [`Ipvs`] or nothing.
+    Ipvs,
+}
+
+/// A chosen engine.
+pub struct Choice {
+    /// The engine.
+    pub engine: Arc<dyn Balancer>,
+    /// Why this one, for `node inspect`.
+    pub why: String,
+}
+
+/// Chooses an engine and proves, in a namespace thrown away afterwards, that this host can run it.
+///
+/// # Errors
+/// [`crate::Error::MissingNft`], [`crate::Error::Ipvs`] or [`crate::Error::Unsupported`] say what the host lacks.
+pub async fn choose(preference: Preference) -> Result<Choice> {
+    let (engine, version): (Arc<dyn Balancer>, String) = match preference {
+        Preference::Auto | Preference::Nftables => {
+            let engine = Nftables::find()?;
+            let version = engine.probe().await?;
+            (Arc::new(engine), version)
+        }
+        Preference::Ipvs => {
+            let engine = Ipvs::find()?;
+            let version = engine.probe().await?;
+            (Arc::new(engine), version)
+        }
+    };
+    let why = match preference {
+        Preference::Auto => format!("{version} works here and is the default"),
+        Preference::Nftables | Preference::Ipvs => format!("asked for, and {version} works here"),
+    };
+    Ok(Choice { engine, why })
+}

@@ -1,0 +1,32 @@
+//! The service VIPs of one node: every network's desired [`VirtualService`]s go in, the kernel balances.
+//!
+//! - [`desired`]: what should be ([`Network`], [`VirtualService`], [`Backend`]) and what makes it invalid.
+//! - [`engine`]: the [`Balancer`] interface that every engine offers, and [`choose`].
+//! - [`nftables`]: the engine on nftables' `numgen` and NAT.
+//! - [`ipvs`]: the engine on IPVS, led by nftables' marks.
+//! - [`fake`]: an engine that records instead of programming, for simulations.
+//! - `netlink`: the little netfilter netlink the engines need (generation id, connection tracking).
+//! - `nft`: running the `nft` command.
+//! - `namespace`: running blocking work inside a network namespace; `networks`: one at a time for each network.
+//!
+//! `OVERVIEW.md` beside this crate tells how a packet and a change travel.
+
+#![forbid(unsafe_code)]
+
+pub mod desired;
+pub mod engine;
+mod error;
+pub mod fake;
+pub mod ipvs;
+mod namespace;
+mod netlink;
+mod networks;
+mod nft;
+pub mod nftables;
+
+pub use desired::{Backend, Network, VirtualService};
+pub use engine::{Balancer, Changes, Choice, Kind, Preference, Repaired, choose};
+pub use error::{Error, Result};
+pub use fake::FakeBalancer;
+pub use ipvs::Ipvs;
+pub use nftables::Nftables;
