@@ -1,0 +1,16 @@
+//! Time and chance, for the parts that are not pure.
+
+use std::time::SystemTime;
+
+use swarm_model::{Id, Timestamp};
+
+/// The moment, by this host's clock.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::default().plus(since)
+}
+
+/// A new id.
+pub fn new_id() -> Id {
+    Id::from_random(rand::random())
+}

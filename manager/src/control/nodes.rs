@@ -1,0 +1,140 @@
+//! `node ls | inspect | rm`, `join-token`.
+
+use std::sync::Arc;
+
+use swarm_model::{JoinTokens, Node, Reachability};
+use swarm_pki::{JoinSecret, JoinToken, RootCa};
+use swarm_proto::control::control_client::ControlClient;
+use swarm_proto::control::{
+    Changed, Document, Documents, JoinTokenRequest, JoinTokenResponse, RemoveNodeRequest,
+};
+use swarm_raft::Status as RaftStatus;
+use swarm_state::Change;
+use tonic::Status;
+
+use super::{Control, document, resolve};
+use crate::membership::membership_error;
+
+/// Fills in what is not replicated: who leads, and who answers.
+fn shown(node: &Arc<Node>, raft: &RaftStatus) -> Node {
+    let mut node = (**node).clone();
+    if let Some(manager) = &mut node.manager_status {
+        manager.leader = raft.leader.as_ref().is_some_and(|l| l.id == manager.raft_id);
+        let answers = node.status.state == swarm_model::NodeState::Ready;
+        manager.reachability = match raft.voters.iter().any(|v| v.id == manager.raft_id) {
+            true if answers => Reachability::Reachable,
+            true => Reachability::Unreachable,
+            false => Reachability::Unknown,
+        };
+    }
+    node
+}
+
+impl Control {
+    pub(super) async fn list_nodes_now(&self) -> Result<Documents, Status> {
+        let stale = self.freshen().await;
+        let raft = self.raft.status().borrow().clone();
+        let state = self.store.read();
+        let json = state.nodes().map(|node| document(&shown(node, &raft)));
+        Ok(Documents { json: json.collect(), stale })
+    }
+
+    pub(super) async fn inspect_node_now(&self, name: &str) -> Result<Document, Status> {
+        self.barrier().await?;
+        let raft = self.raft.status().borrow().clone();
+        let node = resolve::node(&self.store.read(), &self.own_name(name))?;
+        Ok(Document { json: document(&shown(&node, &raft)) })
+    }
+
+    /// `self` means the node that is asked, as in Docker.
+    pub(super) fn own_name(&self, name: &str) -> String {
+        if name == "self" { self.node_id.to_string() } else { name.to_owned() }
+    }
+
+    pub(super) async fn remove_node_now(
+        &self,
+        request: RemoveNodeRequest,
+    ) -> Result<Changed, Status> {
+        self.barrier().await?;
+        let node = resolve::node(&self.store.read(), &request.name)?;
+        let votes = node.manager_status.as_ref().is_some_and(|manager| {
+            self.raft.status().borrow().voters.iter().any(|v| v.id == manager.raft_id)
+        });
+        if votes && let Some(answer) = self.remove_voter(&node, &request).await? {
+            return Ok(answer);
+        }
+        let change = Change::RemoveNode { id: node.id.clone(), force: request.force };
+        let outcome = self.proposer.propose_one(change).await?;
+        Ok(Changed { id: node.id.to_string(), revision: outcome.revision, warnings: vec![] })
+    }
+
+    /// Takes a manager that is lost for good out of the quorum. Only the leader can: what it answers, if
+    /// that is another manager.
+    async fn remove_voter(
+        &self,
+        node: &Node,
+        request: &RemoveNodeRequest,
+    ) -> Result<Option<Changed>, Status> {
+        let hostname = &node.description.hostname;
+        if node.is_alive() {
+            return Err(Status::failed_precondition(format!(
+                "node {hostname} is a manager and part of the quorum: let it leave first (swarmctl leave --force there)",
+            )));
+        }
+        if !request.force {
+            return Err(Status::failed_precondition(format!(
+                "node {hostname} is a manager and part of the quorum, though it is down: use --force if it is lost for good",
+            )));
+        }
+        if let Some(leader) = self.other_leader()? {
+            let mut client = ControlClient::new(self.peers.channel(&leader)?);
+            // By id: here `self` may mean another node.
+            let request = RemoveNodeRequest { name: node.id.to_string(), force: true };
+            return client.remove_node(request).await.map(|answer| Some(answer.into_inner()));
+        }
+        if let Some(manager) = &node.manager_status {
+            self.raft.remove(manager.raft_id).await.map_err(membership_error)?;
+        }
+        Ok(None)
+    }
+
+    pub(super) async fn join_token_now(
+        &self,
+        request: JoinTokenRequest,
+    ) -> Result<JoinTokenResponse, Status> {
+        self.barrier().await?;
+        let cluster = self.store.read().cluster().cloned();
+        let cluster =
+            cluster.ok_or_else(|| Status::unavailable("the swarm has no settings yet"))?;
+        let mut tokens = cluster.join_tokens.clone();
+        let token = match request.role.as_str() {
+            "worker" => &mut tokens.worker,
+            "manager" => &mut tokens.manager,
+            other => {
+                return Err(Status::invalid_argument(format!(
+                    "unknown role {other:?}: use worker or manager"
+                )));
+            }
+        };
+        if request.rotate {
+            *token = self.fresh_token(&cluster.root_ca)?;
+        }
+        let token = token.clone();
+        if request.rotate {
+            self.rotate(tokens).await?;
+        }
+        let addr = self.raft.status().borrow().leader.as_ref().map(|l| l.addr.clone());
+        Ok(JoinTokenResponse { token, addr: addr.unwrap_or_else(|| self.addr.clone()) })
+    }
+
+    fn fresh_token(&self, ca: &swarm_model::RootCaDocument) -> Result<String, Status> {
+        let ca = RootCa::from_pem(&ca.cert_pem, &ca.key_pem)
+            .map_err(|e| Status::internal(e.to_string()))?;
+        let secret = JoinSecret::from_random(rand::random());
+        Ok(JoinToken { ca_digest: ca.digest(), secret }.to_string())
+    }
+
+    async fn rotate(&self, tokens: JoinTokens) -> Result<(), Status> {
+        self.proposer.propose_one(Change::SetJoinTokens(tokens)).await.map(|_| ())
+    }
+}

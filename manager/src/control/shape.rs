@@ -1,0 +1,86 @@
+//! Docker's JSON shapes of what the model holds differently.
+
+use serde_json::{Value, json};
+use swarm_model::{Network, Service, TaskState};
+use swarm_state::State;
+
+/// `network inspect`: without `Peers` and `Services`.
+pub(crate) fn network(network: &Network) -> Value {
+    let mut config = json!({ "Subnet": network.subnet, "Gateway": network.gateway });
+    if network.ip_range != network.subnet {
+        config["IPRange"] = json!(network.ip_range);
+    }
+    let mut options = json!(network.spec.options);
+    options["com.docker.network.driver.overlay.vxlanid_list"] = json!(network.vni.to_string());
+    json!({
+        "Name": network.spec.name,
+        "Id": network.id,
+        "Created": network.meta.created_at,
+        "Scope": "swarm",
+        "Driver": network.spec.driver,
+        "EnableIPv6": false,
+        "IPAM": { "Driver": "default", "Options": null, "Config": [config] },
+        "Internal": network.spec.internal,
+        "Attachable": false,
+        "Ingress": false,
+        "ConfigFrom": { "Network": "" },
+        "ConfigOnly": false,
+        "Containers": null,
+        "Options": options,
+        "Labels": network.spec.labels,
+    })
+}
+
+/// The nodes that hold a network: `Peers` of `network inspect`.
+pub(crate) fn peers(state: &State, network: &Network) -> Value {
+    let nodes = state.nodes_in(&network.id);
+    let peers = nodes.iter().filter_map(|id| state.node(id.as_str())).map(|node| {
+        let addr = node.description.data_path_addr.map(|addr| addr.to_string());
+        let addr = addr.unwrap_or_else(|| node.status.addr.clone());
+        json!({ "Name": node.description.hostname, "IP": addr })
+    });
+    peers.collect()
+}
+
+/// The services in a network with their addresses and tasks: `Services` of `network inspect --verbose`.
+pub(crate) fn services(state: &State, network: &Network) -> Value {
+    let services = state.services_in(&network.id).filter(|service| !service.pending_delete);
+    let services = services.map(|service| {
+        let vip = service.endpoint.virtual_ips.iter().find(|v| v.network_id == network.id);
+        let value = json!({
+            "VIP": vip.map(|vip| vip.addr.addr().to_string()).unwrap_or_default(),
+            "Ports": [],
+            "Tasks": tasks(state, network, service),
+        });
+        (service.spec.name.clone(), value)
+    });
+    Value::Object(services.collect())
+}
+
+fn tasks(state: &State, network: &Network, service: &Service) -> Value {
+    let of_service = state.tasks_in(&network.id).filter(|task| task.service_id == service.id);
+    let tasks = of_service.filter_map(|task| {
+        let attachment = task.networks_attachments.iter().find(|a| a.network.id == network.id)?;
+        let host = state.node(task.node_id.as_str())?.description.data_path_addr;
+        Some(json!({
+            "Name": task.name(),
+            "EndpointID": task.id,
+            "EndpointIP": attachment.addresses.first()?.addr(),
+            "State": task.status.state,
+            "Info": { "Host IP": host.map(|host| host.to_string()).unwrap_or_default() },
+        }))
+    });
+    tasks.collect()
+}
+
+/// A service as lists show it: with how many of its tasks run.
+pub(crate) fn service_with_status(state: &State, service: &Service) -> Value {
+    let running = state
+        .tasks_of(&service.id)
+        .filter(|task| task.is_wanted() && task.status.state == TaskState::Running)
+        .filter(|task| state.node(task.node_id.as_str()).is_some_and(|node| node.is_alive()))
+        .count();
+    let mut value = json!(service);
+    value["ServiceStatus"] = json!({ "RunningTasks": running, "DesiredTasks": service.replicas() });
+    value
+}

@@ -1,0 +1,251 @@
+//! The worker's end of a manager: sessions that tell each node what concerns it, and hear what it did.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_model::{NodeDescription, NodeId, NodeView, TaskId, TaskStatus, codec, node_hostname};
+use swarm_pki::require_node;
+use swarm_proto::dispatch::dispatcher_server::Dispatcher;
+use swarm_proto::dispatch::{
+    Describe, FromNode, Heartbeat, ManagerAddress, TaskReport, ToNode, from_node, to_node,
+};
+use swarm_state::{Change, Rejected};
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::affected::affected;
+use crate::managers::Managers;
+use crate::proposer::Proposer;
+use crate::reports::Reports;
+use crate::sessions::{End, Session, Sessions};
+use crate::store::Store;
+
+/// How often a manager shows each node that it is there.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// How long a node may take to say what it is.
+const INTRODUCTION: Duration = Duration::from_secs(5);
+/// Messages to a node that may wait for the network.
+const QUEUE: usize = 8;
+/// What a node may say of itself, in bytes: mostly the routes of a large host.
+const LARGEST_DESCRIPTION: usize = 64 << 10;
+
+/// The gRPC service.
+#[derive(Clone)]
+pub struct DispatcherService {
+    pub(crate) store: Store,
+    pub(crate) proposer: Proposer,
+    pub(crate) sessions: Sessions,
+    pub(crate) reports: Reports,
+    pub(crate) managers: Managers,
+}
+
+impl DispatcherService {
+    async fn introduce(&self, node: &NodeId, describe: Describe) -> Result<(), Status> {
+        let description = description(&describe)?;
+        let change = Change::DescribeNode {
+            id: node.clone(),
+            description: Box::new(description),
+            addr: describe.addr,
+        };
+        let results = self.proposer.propose(vec![change]).await?;
+        let revision = match results.into_iter().next() {
+            Some(Err(Rejected::NotFound(_))) => return Err(removed(node)),
+            Some(Err(e)) => return Err(Status::invalid_argument(e.to_string())),
+            None => return Err(Status::internal("no result for a change")),
+            Some(Ok(outcome)) => outcome.revision,
+        };
+        // What the node is told first replaces all it knew: by a replica that is behind, it would give
+        // up tasks that are its own.
+        if self.store.read().revision() < revision {
+            return Err(Status::unavailable("this manager lags behind: try another"));
+        }
+        Ok(())
+    }
+
+    /// Never waits for anything but the node: while it waited, the node would seem silent.
+    async fn listen(&self, session: &Session, mut incoming: Streaming<FromNode>) {
+        // An error or the end of the stream: the node opens another session.
+        while let Ok(Some(FromNode { message: Some(message) })) = incoming.message().await {
+            session.heard();
+            match message {
+                from_node::Message::Acknowledged(ack) => session.acknowledged(ack.revision),
+                from_node::Message::Reports(reports) => {
+                    let statuses = reports.reports.iter().filter_map(status_of);
+                    self.reports.add(&session.node, statuses);
+                }
+                from_node::Message::Trouble(trouble) => {
+                    self.reports.add_trouble(&session.node, trouble.reason);
+                }
+                from_node::Message::Heartbeat(_) | from_node::Message::Describe(_) => {}
+            }
+        }
+    }
+
+    async fn talk(&self, session: &Session, to_node: &mpsc::Sender<Result<ToNode, Status>>) {
+        let mut sent: Option<NodeView> = None;
+        let mut managers = Vec::new();
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
+        loop {
+            let message = tokio::select! {
+                () = session.work() => match self.compare(session, &mut sent) {
+                    Some(message) => message,
+                    None => continue,
+                },
+                _ = heartbeat.tick() => {
+                    let now = self.managers.now();
+                    if now == managers {
+                        to_node::Message::Heartbeat(Heartbeat {})
+                    } else {
+                        managers = now;
+                        to_node::Message::Managers(on_the_wire(&managers))
+                    }
+                }
+            };
+            if to_node.send(Ok(ToNode { message: Some(message) })).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// What the node has not been sent yet; remembers it as sent.
+    fn compare(&self, session: &Session, sent: &mut Option<NodeView>) -> Option<to_node::Message> {
+        session.comparing();
+        let (view, revision) = {
+            let state = self.store.read();
+            (state.node_view(&session.node), state.revision())
+        };
+        let delta = match sent.as_ref() {
+            Some(before) => before.delta_to(&view, revision),
+            None => view.as_full_delta(revision),
+        };
+        *sent = Some(view);
+        if delta.is_empty() {
+            session.nothing_differs(revision);
+            return None;
+        }
+        session.sending(revision);
+        Some(to_node::Message::Delta(codec::encode(&delta).into()))
+    }
+
+    /// A session from its beginning to its end.
+    async fn attend(
+        self,
+        session: Arc<Session>,
+        incoming: Streaming<FromNode>,
+        to_node: mpsc::Sender<Result<ToNode, Status>>,
+    ) {
+        let end = tokio::select! {
+            () = self.listen(&session, incoming) => None,
+            () = self.talk(&session, &to_node) => None,
+            end = session.ended() => Some(end),
+        };
+        self.sessions.close(&session);
+        if end == Some(End::Removed) {
+            // If there is no room, the node hears it when it opens its next session.
+            let _ = to_node.try_send(Err(removed(&session.node)));
+        }
+    }
+}
+
+/// What a removed node is told: it is for good.
+fn removed(node: &NodeId) -> Status {
+    Status::permission_denied(format!("node {node} was removed from the swarm"))
+}
+
+/// What a node says of itself. It is replicated, so it must be sound and of a reasonable size.
+fn description(describe: &Describe) -> Result<NodeDescription, Status> {
+    let invalid = Status::invalid_argument;
+    if describe.description.len() > LARGEST_DESCRIPTION {
+        let length = describe.description.len();
+        return Err(invalid(format!("a description of {length} bytes is too large")));
+    }
+    let description: NodeDescription =
+        codec::decode(&describe.description).map_err(|e| invalid(e.to_string()))?;
+    node_hostname(&description.hostname).map_err(|e| invalid(e.to_string()))?;
+    if describe.addr.parse::<IpAddr>().is_err() {
+        return Err(invalid(format!("invalid address {:?}", describe.addr)));
+    }
+    if description.listen_addr.parse::<SocketAddr>().is_err() {
+        return Err(invalid(format!("invalid address {:?}", description.listen_addr)));
+    }
+    Ok(description)
+}
+
+fn status_of(report: &TaskReport) -> Option<(TaskId, TaskStatus)> {
+    match codec::decode::<TaskStatus>(&report.status) {
+        Ok(status) => Some((TaskId::from(report.task_id.as_str()), status)),
+        Err(e) => {
+            tracing::warn!("cannot read a report on task {}: {e}", report.task_id);
+            None
+        }
+    }
+}
+
+fn on_the_wire(managers: &[swarm_model::ManagerAddress]) -> swarm_proto::dispatch::Managers {
+    let managers = managers.iter().map(|manager| ManagerAddress {
+        node_id: manager.node_id.to_string(),
+        addr: manager.addr.clone(),
+    });
+    swarm_proto::dispatch::Managers { managers: managers.collect() }
+}
+
+#[tonic::async_trait]
+impl Dispatcher for DispatcherService {
+    type SessionStream = ReceiverStream<Result<ToNode, Status>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<FromNode>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let node: NodeId = require_node(&request)?.node_id.as_str().into();
+        let mut incoming = request.into_inner();
+        let first = tokio::time::timeout(INTRODUCTION, incoming.message()).await;
+        let first =
+            first.map_err(|_| Status::deadline_exceeded("the node did not introduce itself"))?;
+        let Some(FromNode { message: Some(from_node::Message::Describe(describe)) }) = first?
+        else {
+            return Err(Status::invalid_argument("a session begins with a description"));
+        };
+        self.introduce(&node, describe).await?;
+        let session = self.sessions.open(node);
+        if self.store.read().node(session.node.as_str()).is_none() {
+            // Removed before there was a session to end.
+            self.sessions.close(&session);
+            return Err(removed(&session.node));
+        }
+        let (to_node, outgoing) = mpsc::channel(QUEUE);
+        tokio::spawn(self.clone().attend(session, incoming, to_node));
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+}
+
+fn expel_removed(store: &Store, sessions: &Sessions, nodes: &BTreeSet<NodeId>) {
+    let state = store.read();
+    for node in nodes.iter().filter(|node| state.node(node.as_str()).is_none()) {
+        sessions.expel(node);
+    }
+}
+
+/// Marks sessions as lagging when the state changes; ends with the manager.
+pub(crate) async fn distribute(store: Store, sessions: Sessions) {
+    let mut events = store.events();
+    loop {
+        match events.recv().await {
+            Ok(applied) => {
+                let nodes = affected(&store.read(), &applied.touched);
+                expel_removed(&store, &sessions, &nodes);
+                sessions.distribute(applied.revision, &nodes);
+            }
+            Err(broadcast::error::RecvError::Lagged(_)) => {
+                let revision = store.read().revision();
+                let nodes = sessions.nodes();
+                expel_removed(&store, &sessions, &nodes);
+                sessions.distribute(revision, &nodes);
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}

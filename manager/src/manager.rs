@@ -1,0 +1,266 @@
+//! A manager: Raft, the replica it drives, and the services and loops around it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use swarm_model::{Cluster, ClusterSpec, JoinTokens, Meta, NodeId, NodeRole, RootCaDocument};
+use swarm_pki::{Connector, ExpectedPeer, JoinSecret, JoinToken, RootCa, require_manager};
+use swarm_proto::control::control_server::ControlServer;
+use swarm_proto::dispatch::dispatcher_server::DispatcherServer;
+use swarm_proto::membership::membership_server::MembershipServer;
+use swarm_proto::membership::peer_server::PeerServer;
+use swarm_raft::{
+    ConnectError, MAX_COMMAND, MembershipError, Options, ProposeError, Raft, StartError,
+};
+use swarm_state::Change;
+use tokio::task::JoinSet;
+use tonic::service::{Routes, interceptor::InterceptedService};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use crate::clock;
+use crate::control::{Control, Images};
+use crate::dispatcher::{DispatcherService, distribute};
+use crate::fleet::Fleet;
+use crate::leader::Leader;
+use crate::link::Link;
+use crate::managers::Managers;
+use crate::membership::MembershipService;
+use crate::peer::PeerService;
+use crate::peers::Peers;
+use crate::proposer::Proposer;
+use crate::reports::Reports;
+use crate::sessions::Sessions;
+use crate::store::Store;
+
+/// Proposals of other managers of up to this size are taken: the largest command and what is around it.
+const LARGEST_COMMAND: usize = MAX_COMMAND + (64 << 10);
+/// What hosts without a certificate may send: a token, a certificate request, a name, an address.
+const LARGEST_REQUEST: usize = 32 << 10;
+
+/// What a manager needs to start.
+pub struct ManagerOptions {
+    /// This node's id.
+    pub node_id: NodeId,
+    /// Its id in Raft.
+    pub raft_id: u64,
+    /// Where other nodes reach it, `host:port`.
+    pub addr: String,
+    /// Where Raft keeps log and snapshots.
+    pub dir: PathBuf,
+    /// Connects to other nodes.
+    pub connector: Connector,
+    /// Checks images.
+    pub images: Arc<dyn Images>,
+}
+
+/// What `init` decides about a new cluster.
+pub struct NewCluster {
+    /// The authority that issued this node's certificate.
+    pub ca: RootCa,
+    /// The user's choices.
+    pub spec: ClusterSpec,
+    /// This node's host name.
+    pub hostname: String,
+}
+
+/// A failure to start or to bring up a manager.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagerError {
+    /// Raft does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Raft does not begin a cluster.
+    #[error("cannot begin the cluster: {0}")]
+    Bootstrap(#[from] MembershipError),
+    /// A first change was not made.
+    #[error("{0}")]
+    Propose(String),
+    /// A clean end was not possible.
+    #[error("cannot shut down raft: {0}")]
+    Shutdown(#[from] std::io::Error),
+}
+
+/// A running manager.
+pub struct Manager {
+    options: ManagerOptions,
+    raft: Raft,
+    control: Control,
+    membership: MembershipService,
+    dispatcher: DispatcherService,
+    /// End when this is dropped.
+    _loops: JoinSet<()>,
+}
+
+/// Lets managers pass.
+fn managers_only(request: Request<()>) -> Result<Request<()>, Status> {
+    require_manager(&request)?;
+    Ok(request)
+}
+
+/// Lets managers pass, but not those that were removed: their certificates are good for a while yet.
+fn require_member(store: &Store, request: Request<()>) -> Result<Request<()>, Status> {
+    let peer = require_manager(&request)?;
+    match store.read().node(&peer.node_id) {
+        Some(_) => Ok(request),
+        // The code by which a proposal is tried again: this replica may be the one that is behind.
+        None => {
+            let text = format!("node {} is not part of the swarm", peer.node_id);
+            Err(Status::failed_precondition(text))
+        }
+    }
+}
+
+/// Raft's view of the connector: managers only.
+#[derive(Clone)]
+struct RaftConnector(Connector);
+
+impl swarm_raft::Connector for RaftConnector {
+    async fn connect(&self, addr: &str) -> Result<Channel, ConnectError> {
+        self.0
+            .connect(addr, ExpectedPeer::Manager)
+            .await
+            .map_err(|e| ConnectError { addr: addr.to_owned(), reason: e.to_string() })
+    }
+}
+
+impl Manager {
+    /// Starts Raft from what is on disk, and everything around it.
+    pub async fn start(options: ManagerOptions) -> Result<Manager, ManagerError> {
+        let (store, replica) = Store::new();
+        let raft_options = Options::new(options.raft_id, &options.dir);
+        let connector = RaftConnector(options.connector.clone());
+        let raft = Raft::start(raft_options, replica, connector).await?;
+        let peers = Peers::new(options.connector.clone());
+        let proposer = Proposer::new(raft.clone(), peers.clone(), store.clone());
+        let fleet = Fleet::new();
+        let sessions = Sessions::new();
+        let reports = Reports::new(store.clone());
+        let managers = Managers { store: store.clone(), raft: raft.clone() };
+        let control = Control {
+            node_id: options.node_id.clone(),
+            addr: options.addr.clone(),
+            store: store.clone(),
+            raft: raft.clone(),
+            peers: peers.clone(),
+            proposer: proposer.clone(),
+            fleet: fleet.clone(),
+            images: Arc::clone(&options.images),
+        };
+        let membership = MembershipService {
+            store: store.clone(),
+            raft: raft.clone(),
+            peers: peers.clone(),
+            proposer: proposer.clone(),
+            managers: managers.clone(),
+        };
+        let dispatcher = DispatcherService {
+            store: store.clone(),
+            proposer: proposer.clone(),
+            sessions: sessions.clone(),
+            reports: reports.clone(),
+            managers,
+        };
+        let mut loops = JoinSet::new();
+        loops.spawn(reports.gather(proposer.clone()));
+        loops.spawn(distribute(store.clone(), sessions.clone()));
+        let link = Link { raft: raft.clone(), peers, sessions, fleet: fleet.clone() };
+        loops.spawn(link.run());
+        loops.spawn(Leader { store, raft: raft.clone(), fleet, proposer }.run());
+        Ok(Manager { options, raft, control, membership, dispatcher, _loops: loops })
+    }
+
+    /// Begins a cluster of this one manager.
+    pub async fn bootstrap(&self, new: NewCluster) -> Result<JoinTokens, ManagerError> {
+        self.raft.bootstrap(self.options.addr.clone()).await?;
+        let token = || {
+            let secret = JoinSecret::from_random(rand::random());
+            JoinToken { ca_digest: new.ca.digest(), secret }.to_string()
+        };
+        let join_tokens = JoinTokens { worker: token(), manager: token() };
+        let cluster = Cluster {
+            id: new.ca.cert().cluster_id().into(),
+            meta: Meta::created(0, clock::now()),
+            spec: new.spec,
+            root_ca: RootCaDocument { cert_pem: new.ca.cert().to_pem(), key_pem: new.ca.key_pem() },
+            join_tokens: join_tokens.clone(),
+        };
+        self.propose_first(Change::CreateCluster(Box::new(cluster))).await?;
+        let node = Change::AddNode {
+            id: self.options.node_id.clone(),
+            role: NodeRole::Manager,
+            hostname: new.hostname,
+            addr: self.options.addr.clone(),
+        };
+        self.propose_first(node).await?;
+        Ok(join_tokens)
+    }
+
+    async fn propose_first(&self, change: Change) -> Result<(), ManagerError> {
+        let proposed = self.control.proposer.propose_one(change).await;
+        proposed.map(|_| ()).map_err(|e| ManagerError::Propose(e.message().to_owned()))
+    }
+
+    /// Adds what other nodes call, over mTLS. The control API is among it: managers pass calls on.
+    pub fn add_services(&self, routes: Routes) -> Routes {
+        let peer = PeerService {
+            proposer: self.control.proposer.clone(),
+            fleet: self.control.fleet.clone(),
+        };
+        let control = ControlServer::new(self.control.clone());
+        let peer = PeerServer::new(peer).max_decoding_message_size(LARGEST_COMMAND);
+        let store = self.store().clone();
+        let members_only = move |request| require_member(&store, request);
+        routes
+            // Raft knows its members itself, also those this replica has not heard of yet.
+            .add_service(InterceptedService::new(self.raft.service(), managers_only))
+            .add_service(InterceptedService::new(peer, members_only.clone()))
+            .add_service(InterceptedService::new(control, members_only))
+            // These two check each call: nodes of any role make some, and hosts that join.
+            .add_service(
+                MembershipServer::new(self.membership.clone())
+                    .max_decoding_message_size(LARGEST_REQUEST),
+            )
+            .add_service(DispatcherServer::new(self.dispatcher.clone()))
+    }
+
+    /// The control API, for the local socket.
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
+    /// Raft, for what `info` tells of it.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// The replica.
+    pub fn store(&self) -> &Store {
+        &self.control.store
+    }
+
+    /// Whether this is the only manager: leaving would lose the swarm.
+    pub fn is_last(&self) -> bool {
+        let status = self.raft.status();
+        let status = status.borrow();
+        matches!(status.voters.as_slice(), [only] if only.id == status.id)
+    }
+
+    /// Hands leadership over, if this manager has it.
+    pub async fn step_down(&self) -> Result<(), ManagerError> {
+        let leads = self.raft.status().borrow().role == swarm_raft::Role::Leader;
+        if !leads || self.is_last() {
+            return Ok(());
+        }
+        match self.raft.transfer_leadership(None).await {
+            Ok(()) => Ok(()),
+            Err(MembershipError::Propose(ProposeError::NotLeader { .. })) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Ends cleanly: what was acknowledged is on disk already.
+    pub async fn shutdown(self) -> Result<(), ManagerError> {
+        self.raft.shutdown().await.map_err(Into::into)
+    }
+}

@@ -1,0 +1,67 @@
+//! Where the managers are that a node may turn to.
+
+use swarm_model::{ManagerAddress, NodeId};
+use swarm_raft::{Member, Raft};
+use swarm_state::State;
+
+use crate::store::Store;
+
+/// Knows the managers now; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Managers {
+    pub(crate) store: Store,
+    pub(crate) raft: Raft,
+}
+
+impl Managers {
+    /// The managers that vote: one that left, or is not up to date yet, is of no use to a node.
+    pub(crate) fn now(&self) -> Vec<ManagerAddress> {
+        let voters = self.raft.status().borrow().voters.clone();
+        voting(&self.store.read(), &voters)
+    }
+
+    /// The id of the node that is the manager `raft_id`, if there is one.
+    pub(crate) fn node_of(&self, raft_id: u64) -> Option<NodeId> {
+        let state = self.store.read();
+        let is_it = |manager: &swarm_model::ManagerStatus| manager.raft_id == raft_id;
+        let node = state.nodes().find(|node| node.manager_status.as_ref().is_some_and(is_it))?;
+        Some(node.id.clone())
+    }
+}
+
+fn voting(state: &State, voters: &[Member]) -> Vec<ManagerAddress> {
+    let managers = state.nodes().filter_map(|node| {
+        let manager = node.manager_status.as_ref()?;
+        let votes = voters.iter().any(|voter| voter.id == manager.raft_id);
+        votes.then(|| ManagerAddress { node_id: node.id.clone(), addr: manager.addr.clone() })
+    });
+    managers.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use swarm_model::{NodeRole, Timestamp};
+    use swarm_state::{Change, Command};
+
+    use super::*;
+
+    #[test]
+    fn a_manager_that_left_the_quorum_is_not_named() {
+        let mut state = State::new();
+        for (revision, id, role) in
+            [(1, "a", NodeRole::Manager), (2, "b", NodeRole::Manager), (3, "c", NodeRole::Worker)]
+        {
+            let add = Change::AddNode {
+                id: id.into(),
+                role,
+                hostname: "host".into(),
+                addr: format!("192.0.2.{revision}:2377"),
+            };
+            state.apply(revision, Command { now: Timestamp(1), changes: vec![add] });
+        }
+        let raft_id = state.node("b").unwrap().manager_status.as_ref().unwrap().raft_id;
+        let voters = [Member { id: raft_id, addr: "192.0.2.2:2377".into() }];
+        let named = voting(&state, &voters);
+        assert_eq!(named, [ManagerAddress { node_id: "b".into(), addr: "192.0.2.2:2377".into() }]);
+    }
+}

@@ -1,0 +1,194 @@
+//! How hosts become nodes of the swarm, and leave it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use swarm_model::{Cluster, Node, NodeId, NodeRole, NodeState};
+use swarm_pki::{JoinToken, NODE_CERT_VALIDITY, Role, RootCa, require_manager, require_node};
+use swarm_proto::membership::membership_client::MembershipClient;
+use swarm_proto::membership::membership_server::Membership;
+use swarm_proto::membership::{
+    BecomeVoterRequest, Empty, IssueRequest, IssueResponse, Member, RenewRequest, RenewResponse,
+};
+use swarm_raft::{MembershipError, ProposeError, Raft};
+use swarm_state::Change;
+use time::OffsetDateTime;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+use crate::clock;
+use crate::managers::Managers;
+use crate::peers::Peers;
+use crate::proposer::Proposer;
+use crate::store::Store;
+
+/// The gRPC service.
+#[derive(Clone)]
+pub struct MembershipService {
+    pub(crate) store: Store,
+    pub(crate) raft: Raft,
+    pub(crate) peers: Peers,
+    pub(crate) proposer: Proposer,
+    pub(crate) managers: Managers,
+}
+
+impl MembershipService {
+    fn cluster(&self) -> Result<Arc<Cluster>, Status> {
+        let cluster = self.store.read().cluster().cloned();
+        cluster
+            .ok_or_else(|| Status::unavailable("this manager has not caught up with the swarm yet"))
+    }
+
+    fn issue_certificate(
+        &self,
+        cluster: &Cluster,
+        csr_pem: &str,
+        node: &NodeId,
+        role: Role,
+    ) -> Result<(String, String), Status> {
+        let internal = |e: swarm_pki::PkiError| Status::internal(e.to_string());
+        let ca = RootCa::from_pem(&cluster.root_ca.cert_pem, &cluster.root_ca.key_pem)
+            .map_err(internal)?;
+        let now = OffsetDateTime::now_utc();
+        let chain = ca
+            .issue(csr_pem, node.as_str(), role, now, NODE_CERT_VALIDITY)
+            .map_err(|e| Status::invalid_argument(e.to_string()))?;
+        Ok((chain, ca.cert().to_pem()))
+    }
+
+    /// The Membership service of the leader, if that is another manager.
+    async fn leader(&self) -> Result<Option<MembershipClient<Channel>>, Status> {
+        let status = self.raft.status().borrow().clone();
+        match status.leader {
+            Some(leader) if leader.id == status.id => Ok(None),
+            Some(leader) => Ok(Some(MembershipClient::new(self.peers.channel(&leader.addr)?))),
+            None => Err(Status::unavailable("the swarm has no leader now: try again")),
+        }
+    }
+
+    /// Takes a manager that leaves out of the quorum. Only the leader can.
+    async fn drop_voter(&self, node: &Node) -> Result<(), Status> {
+        let Some(manager) = &node.manager_status else { return Ok(()) };
+        let raft_id = manager.raft_id;
+        let votes = self.raft.status().borrow().voters.iter().any(|voter| voter.id == raft_id);
+        if votes {
+            self.raft.remove(raft_id).await.map_err(membership_error)?;
+        }
+        Ok(())
+    }
+}
+
+/// Which role a token gives; or why it gives none.
+fn role_of(token: &str, cluster: &Cluster) -> Result<Role, Status> {
+    let given: JoinToken = token
+        .parse()
+        .map_err(|e: swarm_pki::TokenError| Status::invalid_argument(e.to_string()))?;
+    for (stored, role) in
+        [(&cluster.join_tokens.worker, Role::Worker), (&cluster.join_tokens.manager, Role::Manager)]
+    {
+        let stored: JoinToken =
+            stored.parse().map_err(|_| Status::internal("a stored join token is damaged"))?;
+        if stored.secret == given.secret && stored.ca_digest == given.ca_digest {
+            return Ok(role);
+        }
+    }
+    Err(Status::permission_denied(
+        "invalid join token: it may have been rotated; get the current one on a manager with: swarmctl join-token worker",
+    ))
+}
+
+/// A failed change of the quorum, in gRPC's words.
+pub(crate) fn membership_error(error: MembershipError) -> Status {
+    match error {
+        MembershipError::Propose(ProposeError::NotLeader { .. }) => {
+            Status::unavailable("leadership changed meanwhile: try again")
+        }
+        e => Status::failed_precondition(e.to_string()),
+    }
+}
+
+#[tonic::async_trait]
+impl Membership for MembershipService {
+    async fn issue(
+        &self,
+        request: Request<IssueRequest>,
+    ) -> Result<Response<IssueResponse>, Status> {
+        let request = request.into_inner();
+        let cluster = self.cluster()?;
+        let role = role_of(&request.token, &cluster)?;
+        if request.addr.parse::<SocketAddr>().is_err() {
+            return Err(Status::invalid_argument(format!("invalid address {:?}", request.addr)));
+        }
+        let id = clock::new_id();
+        let (cert_pem, root_pem) = self.issue_certificate(&cluster, &request.csr_pem, &id, role)?;
+        let change = Change::AddNode {
+            id: id.clone(),
+            role: if role == Role::Manager { NodeRole::Manager } else { NodeRole::Worker },
+            hostname: request.hostname,
+            addr: request.addr,
+        };
+        let outcome = self.proposer.propose_one(change).await?;
+        tracing::info!("node {id} joins as a {role}");
+        let managers = self.managers.now().into_iter();
+        let members = managers
+            .map(|manager| Member { node_id: manager.node_id.to_string(), addr: manager.addr });
+        Ok(Response::new(IssueResponse {
+            node_id: id.to_string(),
+            role: role.to_string(),
+            cert_pem,
+            root_pem,
+            raft_id: outcome.raft_id.unwrap_or(0),
+            managers: members.collect(),
+            data_path_port: u32::from(cluster.spec.data_path_port),
+            cluster_id: cluster.id.to_string(),
+        }))
+    }
+
+    async fn renew(
+        &self,
+        request: Request<RenewRequest>,
+    ) -> Result<Response<RenewResponse>, Status> {
+        let peer = require_node(&request)?;
+        let cluster = self.cluster()?;
+        let id: NodeId = peer.node_id.as_str().into();
+        let node = self.store.read().node(id.as_str()).cloned();
+        let node = node.ok_or_else(|| {
+            Status::permission_denied(format!("node {id} was removed from the swarm"))
+        })?;
+        let role = if node.is_manager() { Role::Manager } else { Role::Worker };
+        let (cert_pem, root_pem) =
+            self.issue_certificate(&cluster, &request.into_inner().csr_pem, &id, role)?;
+        Ok(Response::new(RenewResponse { cert_pem, root_pem }))
+    }
+
+    async fn become_voter(
+        &self,
+        request: Request<BecomeVoterRequest>,
+    ) -> Result<Response<Empty>, Status> {
+        require_manager(&request)?;
+        if let Some(mut leader) = self.leader().await? {
+            return leader.become_voter(request.into_inner()).await;
+        }
+        let BecomeVoterRequest { raft_id, addr } = request.into_inner();
+        if self.managers.node_of(raft_id).is_none() {
+            return Err(Status::permission_denied(format!(
+                "manager {raft_id} at {addr} is not part of the swarm"
+            )));
+        }
+        self.raft.add_voter(raft_id, addr).await.map_err(membership_error)?;
+        Ok(Response::new(Empty {}))
+    }
+
+    async fn leave(&self, request: Request<Empty>) -> Result<Response<Empty>, Status> {
+        let peer = require_node(&request)?;
+        let id: NodeId = peer.node_id.as_str().into();
+        let node = self.store.read().node(id.as_str()).cloned();
+        if let Some(node) = node {
+            self.drop_voter(&node).await?;
+        }
+        let change =
+            Change::SetNodeState { id, state: NodeState::Down, message: "left the swarm".into() };
+        self.proposer.propose_one(change).await?;
+        Ok(Response::new(Empty {}))
+    }
+}

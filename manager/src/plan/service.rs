@@ -1,0 +1,253 @@
+//! One service: from the tasks it has to the tasks it should have.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_model::{
+    RestartCondition, Service, Task, TaskId, TaskState, Timestamp, UpdateState, UpdateStatus,
+};
+use swarm_state::{Change, State};
+
+use super::slots::{Slot, by_slot};
+use super::{Facts, Plan, drain};
+
+/// Adds to `plan` what brings the service closer to its spec.
+pub(super) fn reconcile(
+    state: &State,
+    service: &Arc<Service>,
+    facts: &Facts,
+    new_id: &mut dyn FnMut() -> TaskId,
+    plan: &mut Plan,
+) {
+    let slots = by_slot(state.tasks_of(&service.id));
+    give_up_lost_tasks(state, &slots, plan);
+    drain::advance(state, &slots, facts, plan);
+    let count = active(state, &slots).count() as u64;
+    if count > service.replicas() {
+        shrink(state, service, &slots, count - service.replicas(), plan);
+    } else {
+        grow(state, service, &slots, service.replicas() - count, facts.now, new_id, plan);
+        update(state, service, &slots, facts.now, plan);
+    }
+    retry_allocation(state, &slots, plan);
+    forget(state, service, &slots, count, plan);
+}
+
+/// Whether a task's node is dead: it is replaced at once, wherever it may still run.
+fn is_lost(state: &State, task: &Task) -> bool {
+    !task.node_id.is_empty() && state.node(task.node_id.as_str()).is_none_or(|n| !n.is_alive())
+}
+
+/// The tasks that are wanted, unfinished and on no dead node.
+fn active<'a>(
+    state: &'a State,
+    slots: &'a BTreeMap<u64, Slot<'a>>,
+) -> impl Iterator<Item = &'a Arc<Task>> {
+    slots.values().filter_map(|slot| slot.active).filter(|task| !is_lost(state, task))
+}
+
+fn give_up_lost_tasks(state: &State, slots: &BTreeMap<u64, Slot<'_>>, plan: &mut Plan) {
+    for task in slots.values().filter_map(|slot| slot.active) {
+        if is_lost(state, task) {
+            let id = task.id.clone();
+            plan.changes.push(Change::SetDesiredState { id, state: TaskState::Shutdown });
+        }
+    }
+}
+
+/// Withdraws tasks that are too many: first those that do not run, then from the node that has most of
+/// this service, then from the highest slot.
+fn shrink(
+    state: &State,
+    service: &Service,
+    slots: &BTreeMap<u64, Slot<'_>>,
+    excess: u64,
+    plan: &mut Plan,
+) {
+    let mut active: Vec<&Arc<Task>> = active(state, slots).collect();
+    let mut on_node: BTreeMap<&str, usize> = BTreeMap::new();
+    for task in &active {
+        *on_node.entry(task.node_id.as_str()).or_default() += 1;
+    }
+    for _ in 0..excess {
+        let rank = |task: &&Arc<Task>| {
+            let runs = task.status.state == TaskState::Running;
+            (!runs, on_node.get(task.node_id.as_str()).copied().unwrap_or(0), task.slot)
+        };
+        let Some(at) = (0..active.len()).max_by_key(|at| rank(&active[*at])) else { break };
+        let task = active.swap_remove(at);
+        on_node.entry(task.node_id.as_str()).and_modify(|count| *count -= 1);
+        plan.changes.push(withdraw(task));
+    }
+    plan.waiting.insert(service.id.clone());
+}
+
+/// The first step of stopping a task: out of DNS and the balancers. What has no node yet has no traffic.
+fn withdraw(task: &Task) -> Change {
+    let id = task.id.clone();
+    if task.node_id.is_empty() {
+        Change::SetDesiredState { id, state: TaskState::Shutdown }
+    } else {
+        Change::WithdrawTask { id }
+    }
+}
+
+/// Fills `missing` slots: first those whose task ended by itself, as the restart policy says; then the
+/// lowest that are free.
+fn grow(
+    state: &State,
+    service: &Service,
+    slots: &BTreeMap<u64, Slot<'_>>,
+    mut missing: u64,
+    now: Timestamp,
+    new_id: &mut dyn FnMut() -> TaskId,
+    plan: &mut Plan,
+) {
+    let occupied = |slot: &Slot<'_>| slot.active.is_some_and(|task| !is_lost(state, task));
+    let mut create = |slot: u64, plan: &mut Plan| {
+        plan.changes.push(Change::CreateTask { id: new_id(), service: service.id.clone(), slot });
+    };
+    for (number, slot) in slots {
+        let Some(last) = slot.ended_by_itself().filter(|_| !occupied(slot)) else { continue };
+        if missing == 0 {
+            return;
+        }
+        missing -= 1;
+        match restart(service, last) {
+            Restart::Never => {}
+            Restart::At(moment) if moment > now => {
+                plan.wake(moment);
+                plan.waiting.insert(service.id.clone());
+            }
+            Restart::At(_) => create(*number, plan),
+        }
+    }
+    let updating = service.update_status.as_ref().is_some_and(|u| u.state == UpdateState::Updating);
+    for number in 1.. {
+        if missing == 0 {
+            return;
+        }
+        match slots.get(&number) {
+            Some(slot) if occupied(slot) || slot.ended_by_itself().is_some() => continue,
+            // Stop first: the new task takes the place of one that has ended.
+            Some(slot) if updating && slot.leaving.iter().any(|task| !is_lost(state, task)) => {}
+            _ => create(number, plan),
+        }
+        missing -= 1;
+    }
+}
+
+enum Restart {
+    Never,
+    At(Timestamp),
+}
+
+fn restart(service: &Service, last: &Task) -> Restart {
+    // By the managers' clock: the node's own may be anywhere.
+    let ended = last.meta.updated_at;
+    // The user changed the spec since: that is an order to run it.
+    let ordered = service.update_status.as_ref().is_some_and(|update| {
+        update.state == UpdateState::Updating && last.meta.created_at < update.started_at
+    });
+    if ordered || last.spec != service.spec.task_template {
+        return Restart::At(Timestamp::default());
+    }
+    let policy = &service.spec.task_template.restart_policy;
+    let failed = last.status.state != TaskState::Complete;
+    match policy.condition {
+        RestartCondition::None => Restart::Never,
+        RestartCondition::OnFailure if !failed => Restart::Never,
+        _ => Restart::At(ended.plus(Duration::from_nanos(policy.delay))),
+    }
+}
+
+/// Whether a task that ended by itself did what it was meant to: it is not to run again.
+fn is_done(service: &Service, task: &Task) -> bool {
+    task.status.state == TaskState::Complete && matches!(restart(service, task), Restart::Never)
+}
+
+/// Replaces tasks of an older spec, one at a time: the next only when all others run.
+fn update(
+    state: &State,
+    service: &Service,
+    slots: &BTreeMap<u64, Slot<'_>>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let Some(status) = service.update_status.as_ref() else { return };
+    if status.state != UpdateState::Updating || service.pending_delete {
+        return;
+    }
+    let set = |state, message: String, plan: &mut Plan| {
+        let completed_at = (state == UpdateState::Completed).then_some(now);
+        let status = UpdateStatus { state, message, completed_at, ..status.clone() };
+        plan.changes.push(Change::SetUpdateStatus { id: service.id.clone(), status });
+    };
+    let current = |task: &Task| task.spec == service.spec.task_template;
+    let (done, failed): (Vec<&Arc<Task>>, Vec<&Arc<Task>>) = slots
+        .values()
+        .filter_map(Slot::ended_by_itself)
+        .filter(|task| current(task))
+        .partition(|task| is_done(service, task));
+    if let Some(task) = failed.iter().find(|task| task.meta.created_at >= status.started_at) {
+        let message = format!("update paused due to failure of task {}", task.name());
+        return set(UpdateState::Paused, message, plan);
+    }
+    let (fresh, outdated): (Vec<&Arc<Task>>, Vec<&Arc<Task>>) =
+        active(state, slots).partition(|task| current(task));
+    let all_run = fresh.iter().all(|task| task.status.state == TaskState::Running);
+    let there = fresh.len() + outdated.len() + done.len();
+    // More are there if tasks of a one-shot service had ended before it was scaled down.
+    let complete = there as u64 >= service.replicas();
+    if !all_run || !complete {
+        return;
+    }
+    match outdated.iter().min_by_key(|t| (t.status.state == TaskState::Running, t.slot)) {
+        Some(task) => plan.changes.push(withdraw(task)),
+        None => set(UpdateState::Completed, "update completed".into(), plan),
+    }
+}
+
+/// Tries again for tasks that found no free address, once there may be one.
+fn retry_allocation(state: &State, slots: &BTreeMap<u64, Slot<'_>>, plan: &mut Plan) {
+    let unallocated = slots.values().filter_map(|slot| slot.active);
+    for task in unallocated.filter(|task| task.status.state == TaskState::New) {
+        plan.waiting.insert(task.service_id.clone());
+        if task.spec.networks.iter().all(|n| state.free_addresses(&n.target) > 0) {
+            plan.changes.push(Change::AllocateTask { id: task.id.clone() });
+        }
+    }
+}
+
+/// Forgets old history: all of a slot that was scaled away, and all but the newest few of the others.
+fn forget(
+    state: &State,
+    service: &Service,
+    slots: &BTreeMap<u64, Slot<'_>>,
+    active: u64,
+    plan: &mut Plan,
+) {
+    if service.pending_delete {
+        if slots.values().all(|slot| slot.active.is_none() && slot.leaving.is_empty()) {
+            plan.changes.push(Change::PurgeService { id: service.id.clone() });
+        }
+        return;
+    }
+    let limit = state.cluster().map_or(5, |c| c.spec.task_history_retention_limit) as usize;
+    // Of the slots whose task ended by itself, as many stand for wanted tasks as do not run: see `grow`.
+    let mut missing = service.replicas().saturating_sub(active);
+    for slot in slots.values() {
+        let by_itself = slot.ended_by_itself().is_some();
+        let stands_for_one = by_itself && missing > 0;
+        missing -= u64::from(stands_for_one);
+        let scaled_away = slot.active.is_none()
+            && slot.leaving.is_empty()
+            && !stands_for_one
+            && (by_itself || active >= service.replicas());
+        let keep = if scaled_away { 0 } else { limit.max(usize::from(by_itself)) };
+        for task in slot.ended.iter().skip(keep) {
+            plan.changes.push(Change::RemoveTask { id: task.id.clone() });
+        }
+    }
+}

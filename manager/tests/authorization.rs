@@ -1,0 +1,298 @@
+//! Who may call what, over mTLS: hosts without a certificate may join, workers do a worker's part, and
+//! everything else is for managers that are part of the swarm.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_manager::{Images, Manager, ManagerOptions, NewCluster};
+use swarm_model::{ClusterSpec, JoinTokens, NodeDescription, codec};
+use swarm_pki::{
+    AcceptorOptions, Connector, ConnectorOptions, Credentials, ExpectedPeer, NODE_CERT_VALIDITY,
+    NodeIdentity, Role, RootCa, TlsAcceptor, new_key_and_csr, server,
+};
+use swarm_proto::control::control_client::ControlClient;
+use swarm_proto::control::{Empty as Nothing, JoinTokenRequest, RemoveNodeRequest};
+use swarm_proto::dispatch::dispatcher_client::DispatcherClient;
+use swarm_proto::dispatch::{Describe, FromNode, ToNode, from_node};
+use swarm_proto::membership::membership_client::MembershipClient;
+use swarm_proto::membership::peer_client::PeerClient;
+use swarm_proto::membership::{
+    BecomeVoterRequest, Empty, IssueRequest, IssueResponse, ProposeRequest, RenewRequest,
+    SessionReport,
+};
+use swarm_proto::raft as pb;
+use swarm_proto::raft::raft_client::RaftClient;
+use tempfile::TempDir;
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// No image is asked for here.
+struct NoImages;
+
+impl Images for NoImages {
+    fn pin(
+        &self,
+        image: String,
+    ) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>> {
+        Box::pin(async move { Err(format!("there is no image {image}")) })
+    }
+}
+
+/// A swarm of one manager, served on loopback.
+struct Swarm {
+    ca: RootCa,
+    addr: String,
+    tokens: JoinTokens,
+    manager: Manager,
+    serving: JoinHandle<()>,
+    _dir: TempDir,
+}
+
+impl Drop for Swarm {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// The id of the one manager.
+const MANAGER: &str = "m1";
+
+fn identity(ca: &RootCa, id: &str, role: Role) -> NodeIdentity {
+    let (key, csr) = new_key_and_csr().unwrap();
+    let chain = ca.issue(&csr, id, role, OffsetDateTime::now_utc(), NODE_CERT_VALIDITY).unwrap();
+    NodeIdentity::from_pem(&chain, &key).unwrap()
+}
+
+impl Swarm {
+    async fn new() -> Swarm {
+        let dir = tempfile::tempdir().unwrap();
+        let new_ca = || RootCa::generate("cluster", OffsetDateTime::now_utc()).unwrap();
+        let ca = new_ca();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let own = identity(&ca, MANAGER, Role::Manager);
+        let credentials = Credentials::new(&[ca.cert().clone()], Some(own)).unwrap();
+        let manager = Manager::start(ManagerOptions {
+            node_id: MANAGER.into(),
+            raft_id: 1,
+            addr: addr.clone(),
+            dir: dir.path().join("raft"),
+            connector: Connector::new(credentials.clone(), ConnectorOptions::default()),
+            images: Arc::new(NoImages),
+        })
+        .await
+        .unwrap();
+        let copy = RootCa::from_pem(&ca.cert().to_pem(), &ca.key_pem()).unwrap();
+        let new =
+            NewCluster { ca: copy, spec: ClusterSpec::default(), hostname: "host".to_owned() };
+        let tokens = manager.bootstrap(new).await.unwrap();
+        let routes = manager.add_services(Routes::default());
+        let acceptor = TlsAcceptor::new(&credentials, AcceptorOptions::default()).unwrap();
+        let incoming = acceptor.incoming(listener);
+        let serving = tokio::spawn(async move {
+            server().add_routes(routes).serve_with_incoming(incoming).await.unwrap();
+        });
+        Swarm { ca, addr, tokens, manager, serving, _dir: dir }
+    }
+
+    /// A channel of someone with this certificate, or none.
+    async fn caller(&self, identity: Option<NodeIdentity>) -> Channel {
+        let credentials = Credentials::new(&[self.ca.cert().clone()], identity).unwrap();
+        let connector = Connector::new(credentials, ConnectorOptions::default());
+        connector.connect(&self.addr, ExpectedPeer::Manager).await.unwrap()
+    }
+
+    async fn certified(&self, id: &str, role: Role) -> Channel {
+        self.caller(Some(identity(&self.ca, id, role))).await
+    }
+
+    /// Joins as `swarmd` does; the channel is that of the new node.
+    async fn join(&self, token: &str, addr: &str) -> Result<(IssueResponse, Channel), Status> {
+        let (key, csr_pem) = new_key_and_csr().unwrap();
+        let request = IssueRequest {
+            token: token.to_owned(),
+            csr_pem,
+            hostname: "host".to_owned(),
+            addr: addr.to_owned(),
+        };
+        let mut client = MembershipClient::new(self.caller(None).await);
+        let answer = client.issue(request).await?.into_inner();
+        let identity = NodeIdentity::from_pem(&answer.cert_pem, &key).unwrap();
+        Ok((answer, self.caller(Some(identity)).await))
+    }
+}
+
+fn code<T>(result: Result<T, Status>) -> Code {
+    result.map_or_else(|status| status.code(), |_| Code::Ok)
+}
+
+/// The outcome of each call that only managers may make.
+async fn managers_calls(channel: &Channel) -> Vec<(&'static str, Code)> {
+    let mut raft = RaftClient::new(channel.clone());
+    let mut peer = PeerClient::new(channel.clone());
+    let mut control = ControlClient::new(channel.clone());
+    let mut membership = MembershipClient::new(channel.clone());
+    let (appends, snapshot) = (tokio_stream::empty(), tokio_stream::empty());
+    let reports = tokio_stream::empty::<SessionReport>();
+    let token = JoinTokenRequest { role: "manager".to_owned(), rotate: false };
+    let voter = BecomeVoterRequest { raft_id: 99, addr: "127.0.0.1:1".to_owned() };
+    // Requests for a manager 99, so that none of those let through has an effect.
+    let other = 99;
+    vec![
+        ("raft append", code(raft.append(appends).await)),
+        (
+            "raft heartbeat",
+            code(raft.heartbeat(pb::AppendRequest { target: other, ..Default::default() }).await),
+        ),
+        (
+            "raft vote",
+            code(raft.vote(pb::VoteRequest { target: other, ..Default::default() }).await),
+        ),
+        ("raft snapshot", code(raft.snapshot(snapshot).await)),
+        (
+            "raft transfer",
+            code(
+                raft.transfer_leader(pb::TransferLeaderRequest {
+                    target: other,
+                    ..Default::default()
+                })
+                .await,
+            ),
+        ),
+        ("raft read", code(raft.read_index(pb::ReadIndexRequest { target: 1 }).await)),
+        (
+            "propose",
+            code(peer.propose(ProposeRequest { command: b"nonsense".to_vec().into() }).await),
+        ),
+        ("report sessions", code(peer.report_sessions(reports).await)),
+        ("join token", code(control.join_token(token).await)),
+        ("list nodes", code(control.list_nodes(Nothing {}).await)),
+        ("become voter", code(membership.become_voter(voter).await)),
+    ]
+}
+
+fn all_are(calls: &[(&'static str, Code)], expected: Code) {
+    for (call, code) in calls {
+        assert_eq!(*code, expected, "{call}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_managers_ask_of_each_other_is_refused_to_all_others() {
+    let swarm = Swarm::new().await;
+    let anonymous = managers_calls(&swarm.caller(None).await).await;
+    all_are(&anonymous, Code::Unauthenticated);
+    let (_, worker) = swarm.join(&swarm.tokens.worker, "192.0.2.9:2377").await.unwrap();
+    all_are(&managers_calls(&worker).await, Code::PermissionDenied);
+
+    let manager = managers_calls(&swarm.certified(MANAGER, Role::Manager).await).await;
+    let ok = manager.iter().filter(|(_, code)| *code == Code::Ok).map(|(call, _)| *call);
+    let ok: Vec<&str> = ok.collect();
+    assert_eq!(
+        ok,
+        ["raft append", "raft read", "propose", "report sessions", "join token", "list nodes"]
+    );
+    let voter = manager.iter().find(|(call, _)| *call == "become voter");
+    assert_eq!(voter, Some(&("become voter", Code::PermissionDenied)), "no such manager");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_was_removed_loses_its_say_before_its_certificate_expires() {
+    let swarm = Swarm::new().await;
+    let (joined, former) = swarm.join(&swarm.tokens.manager, "192.0.2.9:2377").await.unwrap();
+    let mut client = ControlClient::new(former);
+    client.list_nodes(Nothing {}).await.unwrap();
+    let mut own = ControlClient::new(swarm.certified(MANAGER, Role::Manager).await);
+    let remove = RemoveNodeRequest { name: joined.node_id, force: true };
+    own.remove_node(remove).await.unwrap();
+    assert_eq!(code(client.list_nodes(Nothing {}).await), Code::FailedPrecondition);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_joins_with_a_token_and_a_sound_request_only() {
+    let swarm = Swarm::new().await;
+    let nodes = || swarm.manager.store().read().nodes().count();
+    let token = swarm.tokens.worker.clone();
+    let refused = |result: Result<(IssueResponse, Channel), Status>| result.unwrap_err();
+    assert_eq!(refused(swarm.join("hunter2", "192.0.2.9:1").await).code(), Code::InvalidArgument);
+    let wrong = token.chars().rev().skip_while(|c| *c != '-').collect::<String>();
+    let wrong: String = wrong.chars().rev().chain("0".repeat(25).chars()).collect();
+    assert_eq!(refused(swarm.join(&wrong, "192.0.2.9:1").await).code(), Code::PermissionDenied);
+    assert_eq!(refused(swarm.join(&token, "nowhere").await).code(), Code::InvalidArgument);
+    let long = "9".repeat(64 << 10);
+    assert_eq!(refused(swarm.join(&token, &long).await).code(), Code::OutOfRange);
+    assert_eq!(nodes(), 1, "none of them left a trace");
+    let (joined, _) = swarm.join(&token, "[2001:db8::1]:2377").await.unwrap();
+    assert_eq!((nodes(), joined.role.as_str()), (2, "worker"));
+    assert_eq!(joined.managers.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_without_a_certificate_can_do_nothing_but_join() {
+    let swarm = Swarm::new().await;
+    let nobody = swarm.caller(None).await;
+    let mut membership = MembershipClient::new(nobody.clone());
+    assert_eq!(code(membership.renew(RenewRequest::default()).await), Code::Unauthenticated);
+    assert_eq!(code(membership.leave(Empty {}).await), Code::Unauthenticated);
+    let mut dispatcher = DispatcherClient::new(nobody);
+    let session = dispatcher.session(tokio_stream::empty()).await;
+    assert_eq!(code(session), Code::Unauthenticated);
+}
+
+/// Opens a session as a worker does. The sender keeps it open.
+async fn session(
+    channel: &Channel,
+    hostname: &str,
+) -> Result<(tokio::sync::mpsc::Sender<FromNode>, Streaming<ToNode>), Status> {
+    let description = NodeDescription {
+        hostname: hostname.to_owned(),
+        listen_addr: "192.0.2.9:2377".to_owned(),
+        ..NodeDescription::default()
+    };
+    let describe =
+        Describe { description: codec::encode(&description).into(), addr: "192.0.2.9".to_owned() };
+    let (sender, receiver) = tokio::sync::mpsc::channel(4);
+    let first = FromNode { message: Some(from_node::Message::Describe(describe)) };
+    sender.send(first).await.unwrap();
+    let mut client = DispatcherClient::new(channel.clone());
+    let incoming = client.session(ReceiverStream::new(receiver)).await?.into_inner();
+    Ok((sender, incoming))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_session_of_a_removed_node_is_closed_and_the_node_is_told() {
+    let swarm = Swarm::new().await;
+    let (joined, worker) = swarm.join(&swarm.tokens.worker, "192.0.2.9:2377").await.unwrap();
+    assert_eq!(code(session(&worker, "").await), Code::InvalidArgument, "it has no name");
+    let (_open, mut incoming) = session(&worker, "host").await.unwrap();
+    assert!(incoming.message().await.unwrap().is_some());
+
+    let mut control = ControlClient::new(swarm.certified(MANAGER, Role::Manager).await);
+    let remove = RemoveNodeRequest { name: joined.node_id.clone(), force: true };
+    control.remove_node(remove).await.unwrap();
+    let told = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match incoming.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break None,
+                Err(status) => break Some(status),
+            }
+        }
+    });
+    let told = told.await.expect("the session goes on").expect("the session ends without a word");
+    assert_eq!(told.code(), Code::PermissionDenied, "{told}");
+    assert!(told.message().contains(&joined.node_id), "{told}");
+    assert_eq!(code(session(&worker, "host").await), Code::PermissionDenied);
+    let mut membership = MembershipClient::new(worker);
+    assert_eq!(code(membership.renew(RenewRequest::default()).await), Code::PermissionDenied);
+}
