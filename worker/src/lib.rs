@@ -1,0 +1,27 @@
+//! What a worker does: it follows a manager, programs its node's data plane, and runs its tasks.
+//!
+//! - [`worker`] puts a node's adapters together;
+//! - `agent` is the loop; `line` and `session` are its way to a manager, `managers` is where those are,
+//!   `memory` what outlives a restart;
+//! - `networks` and `container` translate what the managers say, purely;
+//! - `dataplane` programs overlay, balancer and DNS; `supervisor` and `task` run the tasks;
+//! - `io` serves logs and consoles.
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod container;
+mod dataplane;
+mod io;
+mod line;
+mod managers;
+mod memory;
+mod networks;
+mod reporter;
+mod session;
+mod supervisor;
+mod task;
+pub mod worker;
+
+pub use managers::Managers;
+pub use worker::{Prepared, Worker, WorkerError, WorkerOptions, resources};

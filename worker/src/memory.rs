@@ -1,0 +1,126 @@
+//! What a node remembers of its managers' words over a restart of `swarmd`: with it, balancing and DNS go
+//! on even if no manager answers.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use swarm_model::{ManagerAddress, NodeId, NodeView, codec};
+use tokio::sync::watch;
+
+/// The file's name in the node's state directory.
+const FILE: &str = "view.bin";
+/// The pause after the file was written, so that many changes cost one.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What is remembered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Memory {
+    /// Whose it is: a host that leaves and joins becomes another node.
+    pub(crate) node: NodeId,
+    /// What the node was last told.
+    pub(crate) view: NodeView,
+    /// Where managers were; empty if none was heard yet.
+    pub(crate) managers: Vec<ManagerAddress>,
+}
+
+/// The file.
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryFile(PathBuf);
+
+impl MemoryFile {
+    pub(crate) fn new(dir: &Path) -> MemoryFile {
+        MemoryFile(dir.join(FILE))
+    }
+
+    /// Reads what `node` remembers. What cannot be read is as good as forgotten: a manager will say it
+    /// again.
+    pub(crate) fn load(&self, node: &NodeId) -> Memory {
+        let nothing = Memory { node: node.clone(), ..Memory::default() };
+        let bytes = match std::fs::read(&self.0) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return nothing,
+            Err(e) => {
+                tracing::warn!("cannot read {}: {e}", self.0.display());
+                return nothing;
+            }
+        };
+        match codec::decode::<Memory>(&bytes) {
+            Ok(memory) if memory.node == *node => memory,
+            Ok(memory) => {
+                tracing::warn!("{} is of another node, {}", self.0.display(), memory.node);
+                nothing
+            }
+            Err(e) => {
+                tracing::warn!("cannot use {}: {e}", self.0.display());
+                nothing
+            }
+        }
+    }
+
+    /// Writes it anew. A crash leaves the former or the new one; the loss of power may leave none.
+    fn save(&self, memory: &Memory) -> io::Result<()> {
+        let new = self.0.with_extension("new");
+        std::fs::write(&new, codec::encode(memory))?;
+        std::fs::rename(&new, &self.0)
+    }
+
+    /// Writes whatever becomes known, beside the agent: a slow disk delays nothing, and skips what was
+    /// overtaken meanwhile. Ends, with the last of it written, when the sender is gone.
+    pub(crate) async fn keep(self, mut known: watch::Receiver<Arc<Memory>>) {
+        while known.changed().await.is_ok() {
+            let memory = Arc::clone(&known.borrow_and_update());
+            let file = self.clone();
+            let saved = tokio::task::spawn_blocking(move || file.save(&memory)).await;
+            if let Err(e) = saved.map_err(io::Error::other).flatten() {
+                tracing::error!("cannot remember what the managers said: {e}");
+            }
+            tokio::time::sleep(PAUSE).await; // more may change along
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(node: &str, managers: usize) -> Memory {
+        let address =
+            |at: usize| ManagerAddress { node_id: "m".into(), addr: format!("192.0.2.{at}:2377") };
+        Memory {
+            node: node.into(),
+            view: NodeView::default(),
+            managers: (0..managers).map(address).collect(),
+        }
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded_by_the_same_node_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = MemoryFile::new(dir.path());
+        assert_eq!(file.load(&"a".into()), memory("a", 0), "nothing yet");
+        file.save(&memory("a", 2)).unwrap();
+        assert_eq!(file.load(&"a".into()), memory("a", 2));
+        assert_eq!(file.load(&"b".into()), memory("b", 0), "another node's");
+        std::fs::write(&file.0, b"torn").unwrap();
+        assert_eq!(file.load(&"a".into()), memory("a", 0), "damaged");
+    }
+
+    #[tokio::test]
+    async fn the_last_of_many_changes_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = MemoryFile::new(dir.path());
+        let (sender, known) = watch::channel(Arc::new(memory("a", 0)));
+        let keeping = tokio::spawn(file.clone().keep(known));
+        for managers in 1..50 {
+            sender.send_replace(Arc::new(memory("a", managers)));
+            tokio::task::yield_now().await;
+        }
+        drop(sender);
+        keeping.await.unwrap();
+        assert_eq!(file.load(&"a".into()), memory("a", 49));
+        assert!(!file.0.with_extension("new").exists());
+    }
+}

@@ -1,0 +1,142 @@
+//! A session with a manager that behaves badly, over mTLS on loopback.
+
+use std::sync::Mutex;
+
+use swarm_pki::{
+    AcceptorOptions, Connector, ConnectorOptions, Credentials, NODE_CERT_VALIDITY, NodeIdentity,
+    Role, RootCa, TlsAcceptor, new_key_and_csr,
+};
+use swarm_proto::dispatch::dispatcher_server::{Dispatcher, DispatcherServer};
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tonic::{Request, Response};
+
+use super::*;
+use crate::memory::Memory;
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Said = mpsc::Receiver<Result<ToNode, Status>>;
+
+/// Says in one session what it was given to say; refuses the others.
+struct Manager(Mutex<Option<Said>>);
+
+#[tonic::async_trait]
+impl Dispatcher for Manager {
+    type SessionStream = ReceiverStream<Result<ToNode, Status>>;
+
+    async fn session(
+        &self,
+        _: Request<Streaming<FromNode>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        match self.0.lock().unwrap().take() {
+            Some(said) => Ok(Response::new(ReceiverStream::new(said))),
+            None => Err(Status::permission_denied("node n was removed from the swarm")),
+        }
+    }
+}
+
+fn credentials(ca: &RootCa, id: &str, role: Role) -> Credentials {
+    let (key, csr) = new_key_and_csr().unwrap();
+    let chain = ca.issue(&csr, id, role, OffsetDateTime::now_utc(), NODE_CERT_VALIDITY).unwrap();
+    let identity = NodeIdentity::from_pem(&chain, &key).unwrap();
+    Credentials::new(&[ca.cert().clone()], Some(identity)).unwrap()
+}
+
+/// A node, and the one manager it knows.
+struct World {
+    identity: Identity,
+    managers: Managers,
+    trouble: watch::Sender<String>,
+    say: mpsc::Sender<Result<ToNode, Status>>,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl World {
+    async fn new() -> World {
+        let ca = RootCa::generate("cluster", OffsetDateTime::now_utc()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let own = credentials(&ca, "m", Role::Manager);
+        let incoming =
+            TlsAcceptor::new(&own, AcceptorOptions::default()).unwrap().incoming(listener);
+        let (say, said) = mpsc::channel(4);
+        let manager = Manager(Mutex::new(Some(said)));
+        let serving = tokio::spawn(async move {
+            let server = swarm_pki::server().add_service(DispatcherServer::new(manager));
+            server.serve_with_incoming(incoming).await.unwrap();
+        });
+        let node = credentials(&ca, "n", Role::Worker);
+        let connector = Connector::new(node, ConnectorOptions::default());
+        let (_, heard) = watch::channel(std::sync::Arc::new(Memory::default()));
+        let manager = ManagerAddress { node_id: "m".into(), addr };
+        World {
+            identity: Identity::for_test(connector),
+            managers: Managers::new(heard, vec![manager]),
+            trouble: watch::Sender::default(),
+            say,
+            serving,
+        }
+    }
+
+    async fn open(&self) -> Result<Session, Removed> {
+        let description = NodeDescription::default();
+        let opening = open(&self.identity, &self.managers, &description, &self.trouble);
+        tokio::time::timeout(PATIENCE, opening).await.expect("no session")
+    }
+
+    async fn say(&self, message: to_node::Message) {
+        self.say.send(Ok(ToNode { message: Some(message) })).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_silent_manager_is_given_up_however_often_hearing_is_interrupted() {
+    let world = World::new().await;
+    let mut session = world.open().await.ok().unwrap();
+    let began = Instant::now();
+    let interrupted = async {
+        loop {
+            // As the agent does to try a network again.
+            match timeout(SILENCE / 3, session.hear()).await {
+                Ok(heard) => break heard.is_none(),
+                Err(_) => continue,
+            }
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, interrupted).await.expect("it is never given up"));
+    assert!(began.elapsed() >= SILENCE);
+}
+
+#[tokio::test]
+async fn what_was_said_during_long_work_is_heard_after_it() {
+    let world = World::new().await;
+    let mut session = world.open().await.ok().unwrap();
+    let delta = ViewDelta { revision: 7, ..ViewDelta::default() };
+    world.say(to_node::Message::Heartbeat(Heartbeat {})).await;
+    world.say(to_node::Message::Delta(codec::encode(&delta).into())).await;
+    session.heard_at -= 10 * SILENCE; // so long the work took
+    match session.hear().await {
+        Some(Heard::Delta(heard)) => assert_eq!(heard, delta),
+        _ => panic!("the delta is lost"),
+    }
+}
+
+#[tokio::test]
+async fn a_removed_node_learns_it_and_the_user_may_know() {
+    let world = World::new().await;
+    let mut session = world.open().await.ok().unwrap();
+    let status = Status::permission_denied("node n was removed from the swarm");
+    world.say.send(Err(status)).await.unwrap();
+    assert!(session.hear().await.is_none());
+    assert!(world.open().await.is_err(), "removed");
+    assert_eq!(*world.trouble.borrow(), "", "that is for the agent to say");
+}

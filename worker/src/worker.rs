@@ -1,0 +1,268 @@
+//! A worker: the adapters of a node and the agent that drives them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use swarm_balancer::Preference;
+use swarm_dns::{DnsServer, parse_resolv_conf};
+use swarm_images::{ImageStore, Platform};
+use swarm_model::{
+    EngineDescription, ManagerAddress, NodeDescription, NodeId, Platform as NodePlatform, Resources,
+};
+use swarm_overlay::Overlay;
+use swarm_pki::Connector;
+use swarm_proto::taskio::task_io_server::TaskIoServer;
+use swarm_runtime::Runtime;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+use tonic::service::Routes;
+use tonic::{Request, Status};
+
+use crate::agent::{Agent, Work, network_facts};
+use crate::dataplane::DataPlane;
+use crate::io::TaskIoService;
+use crate::line::Caller;
+use crate::managers::Managers;
+use crate::memory::MemoryFile;
+use crate::reporter::Reporter;
+use crate::supervisor::Supervisor;
+use crate::task::Tools;
+
+/// What a worker needs to start.
+pub struct WorkerOptions {
+    /// This node's id.
+    pub node_id: NodeId,
+    /// Its host name.
+    pub hostname: String,
+    /// The address it is known by.
+    pub addr: String,
+    /// Where its gRPC listens, `host:port`.
+    pub listen_addr: String,
+    /// Its data-path address: the source of its VXLAN packets.
+    pub vtep: IpAddr,
+    /// The UDP port of VXLAN.
+    pub data_path_port: u16,
+    /// Where it keeps what outlives a reboot.
+    pub state_dir: PathBuf,
+    /// Where it keeps what does not.
+    pub run_dir: PathBuf,
+    /// Its images.
+    pub images: ImageStore,
+    /// The engine that balances VIPs.
+    pub balancer: Preference,
+    /// Connects to managers.
+    pub connector: Connector,
+    /// Where managers were when the node was set up.
+    pub managers: Vec<ManagerAddress>,
+}
+
+/// A part of this node that cannot work here.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The kernel lacks something, or a port is taken.
+    #[error(transparent)]
+    Overlay(#[from] swarm_overlay::Error),
+    /// No balancer engine works here.
+    #[error(transparent)]
+    Balancer(#[from] swarm_balancer::Error),
+    /// Containers cannot be run here.
+    #[error(transparent)]
+    Runtime(#[from] swarm_runtime::RuntimeError),
+}
+
+/// What a node says of itself, and whom it says it to.
+pub(crate) struct Identity {
+    pub(crate) addr: String,
+    pub(crate) connector: Connector,
+    pub(crate) reporter: Reporter,
+    hostname: String,
+    listen_addr: String,
+    vtep: IpAddr,
+    balancer: String,
+}
+
+impl Identity {
+    /// Of a node that only talks.
+    #[cfg(test)]
+    pub(crate) fn for_test(connector: Connector) -> Identity {
+        Identity {
+            addr: "192.0.2.1".into(),
+            connector,
+            reporter: Reporter::default(),
+            hostname: "host".into(),
+            listen_addr: "192.0.2.1:2377".into(),
+            vtep: [192, 0, 2, 1].into(),
+            balancer: String::new(),
+        }
+    }
+
+    /// What is true now: interfaces and routes change.
+    pub(crate) async fn describe(&self, overlay: &Overlay) -> NodeDescription {
+        let platform = Platform::host();
+        let routes = overlay.routes().await.unwrap_or_else(|e| {
+            tracing::warn!("cannot list this node's routes: {e}");
+            Vec::new()
+        });
+        let underlay_mtu = overlay.underlay_mtu().await.unwrap_or_else(|e| {
+            tracing::warn!("cannot tell the MTU of {}: {e}", self.vtep);
+            0
+        });
+        NodeDescription {
+            hostname: self.hostname.clone(),
+            platform: NodePlatform { architecture: platform.architecture, os: platform.os },
+            resources: resources(),
+            engine: EngineDescription { engine_version: env!("CARGO_PKG_VERSION").into() },
+            underlay_mtu,
+            routes,
+            data_path_addr: Some(self.vtep),
+            balancer: self.balancer.clone(),
+            listen_addr: self.listen_addr.clone(),
+        }
+    }
+}
+
+/// CPUs and memory of this host.
+pub fn resources() -> Resources {
+    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    // MemTotal is the first line of proc(5)'s meminfo, in kB.
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes = meminfo.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok());
+    Resources { nano_cpus: cpus * 1_000_000_000, memory_bytes: kilobytes.unwrap_or(0) * 1024 }
+}
+
+/// A worker that this host can be: it has not begun yet.
+pub struct Prepared {
+    agent: Agent,
+    io: TaskIoService,
+}
+
+/// A running worker. Dropping it ends the agent soon after; containers live on.
+pub struct Worker {
+    io: TaskIoService,
+    managers: Managers,
+    trouble: watch::Receiver<String>,
+    leave: oneshot::Sender<()>,
+    agent: JoinHandle<()>,
+}
+
+impl Prepared {
+    /// Checks that this host can do what a worker must, and finds what an earlier `swarmd` left.
+    pub async fn new(options: WorkerOptions) -> Result<Prepared, WorkerError> {
+        let mut overlay_options = swarm_overlay::Options::new(&options.run_dir, options.vtep);
+        overlay_options.port = options.data_path_port;
+        let overlay = Arc::new(Overlay::new(overlay_options).await?);
+        let choice = swarm_balancer::choose(options.balancer).await?;
+        tracing::info!("balancing with {}: {}", choice.engine.name(), choice.why);
+        let balancer_text = format!("{}: {}", choice.engine.name(), choice.why);
+        let dns = Arc::new(DnsServer::new(swarm_dns::Options {
+            upstreams: resolvers(),
+            ..swarm_dns::Options::default()
+        }));
+        let runtime = Runtime::open(swarm_runtime::Options::new(
+            options.state_dir.join("tasks"),
+            options.run_dir.join("tasks"),
+            "/swarmd",
+        ))?;
+        let found = runtime.adopt().await?;
+        let reporter = Reporter::default();
+        let file = MemoryFile::new(&options.state_dir);
+        let (memory, known) = watch::channel(Arc::new(file.load(&options.node_id)));
+        let facts = known.clone();
+        let tools = Arc::new(Tools {
+            overlay: Arc::clone(&overlay),
+            dns: Arc::clone(&dns),
+            runtime: runtime.clone(),
+            images: options.images,
+            reporter: reporter.clone(),
+            networks: Arc::new(move |id| network_facts(&facts.borrow(), id)),
+        });
+        let agent = Agent {
+            caller: Caller {
+                identity: Arc::new(Identity {
+                    addr: options.addr,
+                    connector: options.connector,
+                    reporter,
+                    hostname: options.hostname,
+                    listen_addr: options.listen_addr,
+                    vtep: options.vtep,
+                    balancer: balancer_text,
+                }),
+                overlay: Arc::clone(&overlay),
+                managers: Managers::new(known.clone(), options.managers),
+                trouble: watch::Sender::default(),
+            },
+            plane: Arc::new(DataPlane {
+                node: options.node_id,
+                vtep: options.vtep,
+                overlay,
+                balancer: choice.engine,
+                dns,
+            }),
+            supervisor: Supervisor::new(tools, found),
+            memory,
+            saving: tokio::spawn(file.keep(known)),
+            work: Work::default(),
+        };
+        Ok(Prepared { agent, io: TaskIoService { runtime } })
+    }
+
+    /// Takes up what is remembered and begins to follow the managers.
+    pub fn start(self) -> Worker {
+        let (leave, left) = oneshot::channel();
+        let managers = self.agent.caller.managers.clone();
+        let trouble = self.agent.caller.trouble.subscribe();
+        let agent = tokio::spawn(self.agent.run(left));
+        Worker { io: self.io, managers, trouble, leave, agent }
+    }
+}
+
+impl Worker {
+    /// Adds what managers call, over mTLS.
+    pub fn add_services(&self, routes: Routes) -> Routes {
+        let managers_only = |request: Request<()>| -> Result<Request<()>, Status> {
+            swarm_pki::require_manager(&request)?;
+            Ok(request)
+        };
+        routes.add_service(TaskIoServer::with_interceptor(self.io.clone(), managers_only))
+    }
+
+    /// Where the managers are.
+    pub fn managers(&self) -> &Managers {
+        &self.managers
+    }
+
+    /// Why this node is not in touch with its swarm, in words; empty if it is.
+    pub fn trouble(&self) -> String {
+        self.trouble.borrow().clone()
+    }
+
+    /// Stops every task and removes networks and containers: the node leaves the swarm.
+    pub async fn clear(self) {
+        // An agent that has ended already has panicked, and says so.
+        let _ = self.leave.send(());
+        if let Err(e) = self.agent.await {
+            tracing::error!("the agent ended badly: {e}");
+        }
+    }
+
+    /// Ends the agent; containers live on.
+    pub async fn shutdown(self) {
+        drop(self.leave);
+        if let Err(e) = self.agent.await {
+            tracing::error!("the agent ended badly: {e}");
+        }
+    }
+}
+
+/// The resolvers that other names are relayed to.
+fn resolvers() -> Vec<SocketAddr> {
+    let file = "/etc/resolv.conf";
+    match std::fs::read_to_string(file) {
+        Ok(text) => parse_resolv_conf(&text),
+        Err(e) => {
+            tracing::warn!("cannot read {file}, so only names of the swarm resolve: {e}");
+            Vec::new()
+        }
+    }
+}
