@@ -1,0 +1,96 @@
+//! What a node knows of itself over restarts: `node.json` in its state directory, beside its
+//! certificate.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use swarm_model::ManagerAddress;
+
+const FILE: &str = "node.json";
+
+/// A node of a swarm, as it was set up by `init` or `join`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeConfig {
+    /// Where other nodes reach it, `host:port`.
+    pub(crate) advertise_addr: String,
+    /// Where its gRPC listens, `host:port`.
+    pub(crate) listen_addr: String,
+    /// The source of its VXLAN packets.
+    pub(crate) data_path_addr: IpAddr,
+    /// The UDP port of VXLAN.
+    pub(crate) data_path_port: u16,
+    /// Its id in Raft, if it is a manager.
+    pub(crate) raft_id: Option<u64>,
+    /// Where managers were when it joined.
+    pub(crate) managers: Vec<ManagerAddress>,
+}
+
+/// The files of a node in its state directory.
+#[derive(Debug, Clone)]
+pub(crate) struct NodeFiles {
+    dir: PathBuf,
+}
+
+impl NodeFiles {
+    pub(crate) fn new(dir: &Path) -> NodeFiles {
+        NodeFiles { dir: dir.to_owned() }
+    }
+
+    /// The directory of certificates.
+    pub(crate) fn pki(&self) -> PathBuf {
+        self.dir.join("pki")
+    }
+
+    /// The directory of Raft.
+    pub(crate) fn raft(&self) -> PathBuf {
+        self.dir.join("raft")
+    }
+
+    /// The configuration, if the node is part of a swarm.
+    pub(crate) fn load(&self) -> Result<Option<NodeConfig>> {
+        let path = self.dir.join(FILE);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let config = serde_json::from_slice(&bytes);
+                config.map(Some).with_context(|| format!("cannot read {}", path.display()))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
+        }
+    }
+
+    /// Writes the configuration: all of it or nothing, also over a loss of power.
+    pub(crate) fn save(&self, config: &NodeConfig) -> Result<()> {
+        let path = self.dir.join(FILE);
+        let write = || -> io::Result<()> {
+            let new = path.with_extension("new");
+            let mut file = File::create(&new)?;
+            file.write_all(&serde_json::to_vec_pretty(config)?)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.dir)?.sync_all()
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Removes all that makes this host a node. Images stay.
+    pub(crate) fn forget(&self) -> Result<()> {
+        // The configuration goes first: without it the rest means nothing.
+        let paths = [self.dir.join(FILE), self.dir.join("view.bin"), self.pki(), self.raft()];
+        for path in paths {
+            let removed =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            match removed {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    return Err(e).with_context(|| format!("cannot remove {}", path.display()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}

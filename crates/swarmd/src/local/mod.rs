@@ -1,0 +1,115 @@
+//! The daemon's life, and what it answers on the local socket.
+
+mod control;
+mod info;
+mod service;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use swarm_images::{ImageStore, Options as ImageOptions};
+use swarm_pki::{NodeIdentity, load_roots};
+use swarm_proto::control::control_server::ControlServer;
+use swarm_proto::control::node_server::NodeServer;
+use time::OffsetDateTime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Mutex, RwLock};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+
+use crate::args::Args;
+use crate::config::NodeFiles;
+use crate::membership;
+use crate::node::{Host, Node};
+use crate::socket;
+
+/// The daemon: this host, and the node it is, if it is one.
+#[derive(Clone)]
+pub(crate) struct Daemon {
+    pub(crate) host: Arc<Host>,
+    pub(crate) node: Arc<RwLock<Option<Node>>>,
+    /// Held while the host becomes a node or ceases to be one, which takes seconds.
+    pub(crate) changing: Arc<Mutex<()>>,
+}
+
+/// Runs the daemon until it is told to end.
+pub(crate) async fn serve(args: Args) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("swarmd must run as root: it makes network namespaces and containers");
+    }
+    raise_descriptor_limit()?;
+    for dir in [&args.state_dir, &args.run_dir] {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    }
+    let state_dir = args.state_dir.canonicalize().context("cannot find the state directory")?;
+    let run_dir = args.run_dir.canonicalize().context("cannot find the run directory")?;
+    let listener = socket::listen(&run_dir.join("swarmd.sock")).await?;
+    let images =
+        ImageOptions { insecure_registries: args.insecure_registries, ..ImageOptions::default() };
+    let host = Host {
+        hostname: nix::unistd::gethostname()
+            .context("this host has no name")?
+            .to_string_lossy()
+            .into_owned(),
+        files: NodeFiles::new(&state_dir),
+        images: ImageStore::open(state_dir.join("images"), images).await?,
+        state_dir,
+        run_dir,
+        balancer: args.balancer.into(),
+    };
+    let node = resume(&host).await?;
+    let daemon = Daemon {
+        host: Arc::new(host),
+        node: Arc::new(RwLock::new(node)),
+        changing: Arc::default(),
+    };
+    let server = Server::builder()
+        .add_service(NodeServer::new(service::NodeService(daemon.clone())))
+        .add_service(ControlServer::new(control::LocalControl(daemon.clone())));
+    let incoming = UnixListenerStream::new(listener);
+    tokio::select! {
+        served = server.serve_with_incoming(incoming) => served.context("the local socket failed")?,
+        () = told_to_end()? => {}
+    }
+    tracing::info!("ending; containers live on");
+    if let Some(node) = daemon.node.write().await.take() {
+        node.shutdown().await?;
+    }
+    Ok(())
+}
+
+/// Every task costs two descriptors for DNS; the usual soft limit of 1024 is soon reached.
+fn raise_descriptor_limit() -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot raise the limit of open files")
+}
+
+/// Brings the node up that this host was before.
+async fn resume(host: &Host) -> Result<Option<Node>> {
+    let Some(config) = host.files.load()? else { return Ok(None) };
+    let pki = host.files.pki();
+    let identity = NodeIdentity::load(&pki, OffsetDateTime::now_utc())?;
+    let lost = |what: &str| {
+        let dir = host.state_dir.display();
+        format!("this node has lost {what}: remove {dir}/node.json, then let it join again")
+    };
+    let identity = identity.with_context(|| lost("its certificate"))?;
+    let roots = load_roots(&pki)?.with_context(|| lost("its swarm's root certificate"))?;
+    let (mut node, _) = Node::start(host, config, identity, roots, None).await?;
+    if let Some(rest) = membership::complete(&node) {
+        node.spawn(rest);
+    }
+    Ok(Some(node))
+}
+
+fn told_to_end() -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,138 @@
+//! What every `swarmd` answers, in a swarm or not: init, join, leave, info, images.
+
+use bytes::Bytes;
+use serde_json::Value;
+use swarm_proto::control::node_server::Node as NodeApi;
+use swarm_proto::control::{
+    Chunk, Document, Documents, Empty, InitRequest, InitResponse, JoinRequest, JoinResponse,
+    LeaveRequest, Reference,
+};
+use tokio::sync::OwnedMutexGuard;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Daemon, info};
+use crate::{images, membership};
+
+/// The gRPC service.
+pub(super) struct NodeService(pub(super) Daemon);
+
+fn failed(error: anyhow::Error) -> Status {
+    // One line with its causes: what the user sees.
+    Status::failed_precondition(format!("{error:#}"))
+}
+
+fn documents(values: impl IntoIterator<Item = Value>) -> Documents {
+    let json = values.into_iter().map(|value| Bytes::from(value.to_string())).collect();
+    Documents { json, stale: String::new() }
+}
+
+/// Does all of it, even if the client gives up: half a node is no good to anybody.
+async fn complete<T: Send + 'static>(
+    alone: OwnedMutexGuard<()>,
+    work: impl Future<Output = Result<T, Status>> + Send + 'static,
+) -> Result<T, Status> {
+    let work = async move {
+        let result = work.await;
+        drop(alone);
+        result
+    };
+    tokio::spawn(work).await.map_err(|e| Status::internal(e.to_string()))?
+}
+
+impl NodeService {
+    /// Waits until nobody else changes what this host is.
+    async fn alone(&self) -> (Daemon, OwnedMutexGuard<()>) {
+        let daemon = self.0.clone();
+        let alone = daemon.changing.clone().lock_owned().await;
+        (daemon, alone)
+    }
+
+    async fn check_not_in_a_swarm(&self) -> Result<(), Status> {
+        if self.0.node.read().await.is_some() {
+            return Err(Status::failed_precondition(
+                "this node is already part of a swarm: use \"swarmctl leave\" to leave it first",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl NodeApi for NodeService {
+    async fn init(&self, request: Request<InitRequest>) -> Result<Response<InitResponse>, Status> {
+        let (daemon, alone) = self.alone().await;
+        self.check_not_in_a_swarm().await?;
+        complete(alone, async move {
+            let (node, response) =
+                membership::init(&daemon.host, request.into_inner()).await.map_err(failed)?;
+            *daemon.node.write().await = Some(node);
+            Ok(Response::new(response))
+        })
+        .await
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let (daemon, alone) = self.alone().await;
+        self.check_not_in_a_swarm().await?;
+        complete(alone, async move {
+            let (node, response) =
+                membership::join(&daemon.host, request.into_inner()).await.map_err(failed)?;
+            *daemon.node.write().await = Some(node);
+            Ok(Response::new(response))
+        })
+        .await
+    }
+
+    async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Empty>, Status> {
+        let (daemon, alone) = self.alone().await;
+        let node = {
+            let mut node = daemon.node.write().await;
+            let objection = match node.as_ref() {
+                None => Some("this node is not part of a swarm".to_owned()),
+                Some(node) => membership::objection(node).filter(|_| !request.get_ref().force),
+            };
+            if let Some(objection) = objection {
+                return Err(Status::failed_precondition(objection));
+            }
+            node.take()
+        };
+        complete(alone, async move {
+            if let Some(node) = node {
+                membership::leave(&daemon.host, node).await.map_err(failed)?;
+            }
+            Ok(Response::new(Empty {}))
+        })
+        .await
+    }
+
+    async fn info(&self, _: Request<Empty>) -> Result<Response<Document>, Status> {
+        let info = info::info(&self.0).await;
+        Ok(Response::new(Document { json: info.to_string().into() }))
+    }
+
+    async fn load_image(
+        &self,
+        request: Request<Streaming<Chunk>>,
+    ) -> Result<Response<Documents>, Status> {
+        let loaded = images::load(&self.0.host.images, request.into_inner()).await?;
+        Ok(Response::new(documents(loaded.iter().map(images::loaded))))
+    }
+
+    async fn list_images(&self, _: Request<Empty>) -> Result<Response<Documents>, Status> {
+        let list = self.0.host.images.list();
+        Ok(Response::new(documents(list.iter().map(images::shape))))
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<Reference>,
+    ) -> Result<Response<Documents>, Status> {
+        let name = request.into_inner().name;
+        let removed = self.0.host.images.remove(&name, |_| false).await;
+        let removed = removed.map_err(|e| match e {
+            swarm_images::Error::NotFound(_) => Status::not_found(e.to_string()),
+            e => Status::failed_precondition(e.to_string()),
+        })?;
+        Ok(Response::new(documents(images::removed(&removed))))
+    }
+}

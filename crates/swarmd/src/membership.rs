@@ -1,0 +1,353 @@
+//! How this host becomes a node of a swarm (`init`, `join`) and ceases to be one (`leave`).
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use ipnet::Ipv4Net;
+use swarm_manager::NewCluster;
+use swarm_model::{ClusterSpec, Id, ManagerAddress};
+use swarm_pki::{
+    Connector, ConnectorOptions, Credentials, ExpectedPeer, JoinToken, NODE_CERT_VALIDITY,
+    NodeIdentity, Role, RootCa, RootCert, fetch_root, new_key_and_csr, save_roots,
+};
+use swarm_proto::control::{InitRequest, InitResponse, JoinRequest, JoinResponse};
+use swarm_proto::membership::membership_client::MembershipClient;
+use swarm_proto::membership::{BecomeVoterRequest, Empty, IssueRequest, IssueResponse};
+use time::OffsetDateTime;
+
+use crate::addresses::{Addresses, Given, SWARM_PORT, local_towards};
+use crate::config::NodeConfig;
+use crate::node::{Host, Node};
+
+/// How long the manager that is joined may take for each step.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the swarm may take to make a new manager a voter.
+const VOTER_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a manager that leaves tries to tell the leader.
+const GOODBYE_PATIENCE: Duration = Duration::from_secs(10);
+/// The pause before it tries again.
+const RETRY_PAUSE: Duration = Duration::from_millis(300);
+
+/// Begins a swarm.
+pub(crate) async fn init(host: &Host, request: InitRequest) -> Result<(Node, InitResponse)> {
+    let given = Given {
+        advertise: &request.advertise_addr,
+        listen: &request.listen_addr,
+        data_path: &request.data_path_addr,
+    };
+    let addresses = Addresses::choose(given, None).await?;
+    let spec = cluster_spec(&request)?;
+    let now = OffsetDateTime::now_utc();
+    let ca = RootCa::generate(Id::from_random(rand::random()).as_str(), now)?;
+    let node_id = Id::from_random(rand::random());
+    let (key, csr) = new_key_and_csr()?;
+    let chain = ca.issue(&csr, node_id.as_str(), Role::Manager, now, NODE_CERT_VALIDITY)?;
+    let identity = NodeIdentity::from_pem(&chain, &key)?;
+    let config = NodeConfig {
+        advertise_addr: addresses.advertise.to_string(),
+        listen_addr: addresses.listen.to_string(),
+        data_path_addr: addresses.data_path,
+        data_path_port: spec.data_path_port,
+        raft_id: Some(1),
+        managers: Vec::new(),
+    };
+    let roots = vec![ca.cert().clone()];
+    let new = NewCluster { ca, spec, hostname: host.hostname.clone() };
+    host.files.forget()?; // what an interrupted attempt left
+    let started = async {
+        store(host, &identity, &roots)?;
+        Node::start(host, config.clone(), identity, roots, Some(new)).await
+    };
+    let (node, tokens) = undo_unless(host, started.await)?;
+    // From here on a restart finds the swarm.
+    let saved = host.files.save(&config).and_then(|()| tokens.context("there are no join tokens"));
+    let tokens = match saved {
+        Ok(tokens) => tokens,
+        Err(e) => return Err(abandon(host, node, e).await),
+    };
+    let response = InitResponse {
+        node_id: node_id.to_string(),
+        worker_token: tokens.worker,
+        manager_token: tokens.manager,
+        addr: config.advertise_addr,
+    };
+    Ok((node, response))
+}
+
+fn cluster_spec(request: &InitRequest) -> Result<ClusterSpec> {
+    let mut spec = ClusterSpec::default();
+    if request.data_path_port != 0 {
+        let port = u16::try_from(request.data_path_port).ok().filter(|port| *port >= 1024);
+        spec.data_path_port = port.context("invalid --data-path-port: use 1024 to 49151")?;
+    }
+    if !request.default_addr_pool.is_empty() {
+        let parse = |text: &String| -> Result<Ipv4Net> {
+            let pool: Ipv4Net =
+                text.parse().map_err(|_| anyhow!("invalid --default-addr-pool {text:?}"))?;
+            if pool.trunc() != pool {
+                bail!(
+                    "invalid --default-addr-pool {pool}: it has host bits set, use {}",
+                    pool.trunc()
+                );
+            }
+            Ok(pool)
+        };
+        spec.default_addr_pool =
+            request.default_addr_pool.iter().map(parse).collect::<Result<_>>()?;
+    }
+    if request.default_addr_pool_mask_length != 0 {
+        let length = u8::try_from(request.default_addr_pool_mask_length).ok();
+        let length = length.filter(|length| (8..=29).contains(length));
+        spec.subnet_size =
+            length.context("invalid --default-addr-pool-mask-length: use 8 to 29")?;
+    }
+    for (at, pool) in spec.default_addr_pool.iter().enumerate() {
+        if pool.prefix_len() > spec.subnet_size {
+            bail!("invalid --default-addr-pool {pool}: smaller than a /{}", spec.subnet_size);
+        }
+        let overlaps =
+            |other: &&Ipv4Net| other.contains(&pool.network()) || pool.contains(&other.network());
+        if let Some(other) = spec.default_addr_pool[..at].iter().find(overlaps) {
+            bail!("invalid --default-addr-pool: {pool} overlaps with {other}");
+        }
+    }
+    Ok(spec)
+}
+
+/// Joins a swarm.
+pub(crate) async fn join(host: &Host, request: JoinRequest) -> Result<(Node, JoinResponse)> {
+    let remote = with_default_port(&request.remote_addr);
+    let token: JoinToken = request.token.parse().context("invalid join token")?;
+    let given = Given {
+        advertise: &request.advertise_addr,
+        listen: &request.listen_addr,
+        data_path: &request.data_path_addr,
+    };
+    let towards = remote.clone();
+    // Resolving a name may take a while.
+    let local = tokio::task::spawn_blocking(move || local_towards(&towards)).await??;
+    let addresses = Addresses::choose(given, Some(local)).await?;
+    let root = fetch_root(&remote, &token, PATIENCE).await?;
+    let (key, csr_pem) = new_key_and_csr()?;
+    let request = IssueRequest {
+        token: request.token,
+        csr_pem,
+        hostname: host.hostname.clone(),
+        addr: addresses.advertise.to_string(),
+    };
+    let answer = issue(&remote, &root, request).await?;
+    let identity = NodeIdentity::from_pem(&answer.cert_pem, &key)?;
+    let config = config_of(&addresses, &answer)?;
+    host.files.forget()?; // what an interrupted attempt left
+    let started = async {
+        let roots = vec![root];
+        store(host, &identity, &roots)?;
+        Node::start(host, config.clone(), identity.clone(), roots, None).await
+    };
+    let (node, _) = undo_unless(host, started.await)?;
+    if let Err(e) = settle(host, &node, &remote).await {
+        if let Err(e) = goodbye_to(&node, &remote).await {
+            tracing::warn!("cannot take back the joining: {e:#}");
+        }
+        return Err(abandon(host, node, e).await);
+    }
+    Ok((node, JoinResponse { node_id: answer.node_id, role: answer.role }))
+}
+
+/// The last step of joining: a restart will find the swarm, and a manager becomes part of its quorum.
+async fn settle(host: &Host, node: &Node, remote: &str) -> Result<()> {
+    host.files.save(&node.config)?;
+    match node.config.raft_id {
+        Some(raft_id) => become_voter(&node.connector, &node.config, remote, raft_id).await,
+        None => Ok(()),
+    }
+}
+
+/// A joining that was cut short after [`settle`] had begun: the manager is not part of the quorum. Asks
+/// until it is.
+pub(crate) fn complete(node: &Node) -> Option<impl Future<Output = ()> + Send + 'static> {
+    let raft_id = node.config.raft_id?;
+    let mut status = node.manager.as_ref()?.raft().status();
+    let (connector, config) = (node.connector.clone(), node.config.clone());
+    let managers = node.worker.managers().clone();
+    Some(async move {
+        while status.borrow_and_update().voters.is_empty() {
+            for manager in managers.all().iter().filter(|m| m.addr != config.advertise_addr) {
+                if let Err(e) = become_voter(&connector, &config, &manager.addr, raft_id).await {
+                    tracing::warn!("{e:#}");
+                }
+            }
+            // Either it takes a moment to show, or a manager is asked again.
+            let _ = tokio::time::timeout(PATIENCE, status.changed()).await;
+        }
+    })
+}
+
+/// Ends a node that could not be completed.
+async fn abandon(host: &Host, node: Node, why: anyhow::Error) -> anyhow::Error {
+    if let Err(e) = node.clear(host).await {
+        tracing::error!("cannot clean up: {e:#}");
+    }
+    why
+}
+
+fn config_of(addresses: &Addresses, answer: &IssueResponse) -> Result<NodeConfig> {
+    let own = addresses.advertise.to_string();
+    let managers = answer.managers.iter().filter(|member| member.addr != own);
+    Ok(NodeConfig {
+        advertise_addr: own.clone(),
+        listen_addr: addresses.listen.to_string(),
+        data_path_addr: addresses.data_path,
+        data_path_port: u16::try_from(answer.data_path_port)
+            .context("the manager gave an impossible data path port")?,
+        raft_id: (answer.raft_id != 0).then_some(answer.raft_id),
+        managers: managers
+            .map(|member| ManagerAddress {
+                node_id: member.node_id.as_str().into(),
+                addr: member.addr.clone(),
+            })
+            .collect(),
+    })
+}
+
+async fn issue(remote: &str, root: &RootCert, request: IssueRequest) -> Result<IssueResponse> {
+    let credentials = Credentials::new(std::slice::from_ref(root), None)?;
+    let anonymous = Connector::new(credentials, ConnectorOptions::default());
+    let channel = anonymous.connect(remote, ExpectedPeer::Manager).await?;
+    let mut client = MembershipClient::new(channel);
+    let answer = tokio::time::timeout(2 * PATIENCE, client.issue(request)).await;
+    let answer = answer.with_context(|| format!("the manager at {remote} does not answer"))?;
+    Ok(answer.map_err(|e| anyhow!("{}", e.message().to_owned()))?.into_inner())
+}
+
+async fn become_voter(
+    connector: &Connector,
+    config: &NodeConfig,
+    remote: &str,
+    raft_id: u64,
+) -> Result<()> {
+    let channel = connector.connect(remote, ExpectedPeer::Manager).await?;
+    let request = BecomeVoterRequest { raft_id, addr: config.advertise_addr.clone() };
+    let mut client = MembershipClient::new(channel);
+    let answer = tokio::time::timeout(VOTER_PATIENCE, client.become_voter(request)).await;
+    let answer = answer.context("the swarm did not make this node a manager in time")?;
+    answer.map_err(|e| anyhow!("cannot become a manager: {}", e.message()))?;
+    Ok(())
+}
+
+fn store(host: &Host, identity: &NodeIdentity, roots: &[RootCert]) -> Result<()> {
+    let dir = host.files.pki();
+    std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    save_roots(&dir, roots)?;
+    identity.save(&dir)?;
+    Ok(())
+}
+
+/// A step that failed leaves nothing behind.
+fn undo_unless<T>(host: &Host, result: Result<T>) -> Result<T> {
+    if result.is_err()
+        && let Err(e) = host.files.forget()
+    {
+        tracing::error!("cannot clean up: {e:#}");
+    }
+    result
+}
+
+fn with_default_port(addr: &str) -> String {
+    if let Ok(ip) = addr.trim_matches(['[', ']']).parse::<IpAddr>() {
+        return SocketAddr::new(ip, SWARM_PORT).to_string();
+    }
+    let has_port = addr.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    if has_port { addr.to_owned() } else { format!("{addr}:{SWARM_PORT}") }
+}
+
+/// What `leave` without `--force` answers on a manager; none if it may go.
+pub(crate) fn objection(node: &Node) -> Option<String> {
+    let manager = node.manager.as_ref()?;
+    let about = "this node is a manager of the swarm";
+    if manager.is_last() {
+        return Some(format!(
+            "{about}, the last one: leaving erases all state of the swarm; use --force to do it"
+        ));
+    }
+    let left = manager.raft().status().borrow().voters.len() - 1;
+    let (s, majority) = (if left == 1 { "" } else { "s" }, left / 2 + 1);
+    Some(format!(
+        "{about}: {left} manager{s} would be left, of which {majority} must be reachable; use --force to leave"
+    ))
+}
+
+/// Leaves the swarm; tells it, if a manager can be reached.
+pub(crate) async fn leave(host: &Host, node: Node) -> Result<()> {
+    if let Err(e) = say_goodbye(&node).await {
+        tracing::warn!("leaving without the swarm's knowledge: {e:#}");
+    }
+    node.clear(host).await
+}
+
+async fn say_goodbye(node: &Node) -> Result<()> {
+    let Some(manager) = &node.manager else { return goodbye(node).await };
+    if manager.is_last() {
+        return Ok(());
+    }
+    if let Err(e) = manager.step_down().await {
+        tracing::warn!("leaving as the leader: {e}");
+    }
+    // The swarm must learn of it: a manager that is gone, but counts for the quorum, may cost the quorum.
+    let deadline = Instant::now() + GOODBYE_PATIENCE;
+    loop {
+        match goodbye(node).await {
+            Ok(()) => return Ok(()),
+            Err(e) if Instant::now() >= deadline => return Err(e),
+            Err(e) => tracing::info!("cannot leave yet: {e:#}"),
+        }
+        tokio::time::sleep(RETRY_PAUSE).await; // leadership may be changing
+    }
+}
+
+/// Tells the leader, if this node knows it, or else any manager.
+async fn goodbye(node: &Node) -> Result<()> {
+    let leader =
+        node.manager.as_ref().and_then(|manager| manager.raft().status().borrow().leader.clone());
+    let managers: Vec<String> = match leader {
+        Some(leader) => vec![leader.addr],
+        None => node.worker.managers().all().into_iter().map(|manager| manager.addr).collect(),
+    };
+    let mut last = anyhow!("no manager is known");
+    for addr in managers {
+        match goodbye_to(node, &addr).await {
+            Ok(()) => return Ok(()),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+async fn goodbye_to(node: &Node, addr: &str) -> Result<()> {
+    let channel = node.connector.connect(addr, ExpectedPeer::Manager).await?;
+    let mut client = MembershipClient::new(channel);
+    let answer = tokio::time::timeout(2 * PATIENCE, client.leave(Empty {})).await;
+    answer.with_context(|| format!("the manager at {addr} does not answer"))??;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_of_a_manager_may_be_left_out() {
+        for (given, meant) in [
+            ("192.0.2.1", "192.0.2.1:2377"),
+            ("192.0.2.1:99", "192.0.2.1:99"),
+            ("host", "host:2377"),
+            ("host:99", "host:99"),
+            ("2001:db8::1", "[2001:db8::1]:2377"),
+            ("[2001:db8::1]", "[2001:db8::1]:2377"),
+            ("[2001:db8::1]:99", "[2001:db8::1]:99"),
+        ] {
+            assert_eq!(with_default_port(given), meant, "{given}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! A node that is part of a swarm: its worker, its manager if it is one, and the mTLS server in front of
+//! both.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use swarm_balancer::Preference;
+use swarm_images::ImageStore;
+use swarm_manager::{Manager, ManagerOptions, NewCluster};
+use swarm_model::{JoinTokens, ManagerAddress};
+use swarm_pki::{
+    AcceptorOptions, Connector, ConnectorOptions, Credentials, NodeIdentity, RootCert, TlsAcceptor,
+};
+use swarm_worker::{Prepared, Worker, WorkerOptions};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tonic::service::Routes;
+
+use crate::config::{NodeConfig, NodeFiles};
+use crate::images::ImageCheck;
+use crate::renew;
+use crate::server::Server;
+
+/// What every node of this process has, in a swarm or not.
+pub(crate) struct Host {
+    pub(crate) hostname: String,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) run_dir: PathBuf,
+    pub(crate) files: NodeFiles,
+    pub(crate) images: ImageStore,
+    pub(crate) balancer: Preference,
+}
+
+/// A node of a swarm.
+pub(crate) struct Node {
+    pub(crate) config: NodeConfig,
+    pub(crate) connector: Connector,
+    pub(crate) manager: Option<Manager>,
+    pub(crate) worker: Worker,
+    server: Server,
+    /// End with the node.
+    background: JoinSet<()>,
+}
+
+impl Node {
+    /// Brings a node up. With `new`, it begins a swarm, and the join tokens of that are returned.
+    pub(crate) async fn start(
+        host: &Host,
+        config: NodeConfig,
+        identity: NodeIdentity,
+        roots: Vec<RootCert>,
+        new: Option<NewCluster>,
+    ) -> Result<(Node, Option<JoinTokens>)> {
+        let listener = TcpListener::bind(&config.listen_addr)
+            .await
+            .with_context(|| format!("cannot listen on {}", config.listen_addr))?;
+        let credentials = Credentials::new(&roots, Some(identity.clone()))?;
+        let connector = Connector::new(credentials.clone(), ConnectorOptions::default());
+        let mut managers = config.managers.clone();
+        if config.raft_id.is_some() {
+            managers.push(ManagerAddress {
+                node_id: identity.node_id().into(),
+                addr: config.advertise_addr.clone(),
+            });
+        }
+        let acceptor = TlsAcceptor::new(&credentials, AcceptorOptions::default())?;
+        let prepared = Prepared::new(WorkerOptions {
+            node_id: identity.node_id().into(),
+            hostname: host.hostname.clone(),
+            addr: host_of(&config.advertise_addr),
+            listen_addr: config.advertise_addr.clone(),
+            vtep: config.data_path_addr,
+            data_path_port: config.data_path_port,
+            state_dir: host.state_dir.clone(),
+            run_dir: host.run_dir.clone(),
+            images: host.images.clone(),
+            balancer: host.balancer,
+            connector: connector.clone(),
+            managers,
+        })
+        .await?;
+        let (manager, tokens) = start_manager(host, &config, &identity, &connector, new).await?;
+        let worker = prepared.start();
+        let mut routes = worker.add_services(Routes::default());
+        if let Some(manager) = &manager {
+            routes = manager.add_services(routes);
+        }
+        let server = Server::start(listener, &acceptor, routes);
+        let mut background = JoinSet::new();
+        let managers = worker.managers().clone();
+        background.spawn(renew::run(connector.clone(), host.files.clone(), managers));
+        Ok((Node { config, connector, manager, worker, server, background }, tokens))
+    }
+
+    /// Has something done beside, until it is done or the node ends.
+    pub(crate) fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.background.spawn(work);
+    }
+
+    /// This node's id.
+    pub(crate) fn id(&self) -> String {
+        let identity = self.connector.credentials().identity();
+        identity.map(|identity| identity.node_id().to_owned()).unwrap_or_default()
+    }
+
+    /// Ends for good: stops every task and forgets the swarm, whatever fails on the way. Images stay.
+    pub(crate) async fn clear(mut self, host: &Host) -> Result<()> {
+        self.background.shutdown().await;
+        let ended = end_manager(self.manager.take()).await;
+        self.server.close().await;
+        self.worker.clear().await;
+        host.files.forget()?;
+        ended
+    }
+
+    /// Ends with the process: containers live on.
+    pub(crate) async fn shutdown(mut self) -> Result<()> {
+        self.background.shutdown().await;
+        let ended = end_manager(self.manager.take()).await;
+        self.server.close().await;
+        self.worker.shutdown().await;
+        ended
+    }
+}
+
+async fn end_manager(manager: Option<Manager>) -> Result<()> {
+    match manager {
+        Some(manager) => manager.shutdown().await.map_err(Into::into),
+        None => Ok(()),
+    }
+}
+
+async fn start_manager(
+    host: &Host,
+    config: &NodeConfig,
+    identity: &NodeIdentity,
+    connector: &Connector,
+    new: Option<NewCluster>,
+) -> Result<(Option<Manager>, Option<JoinTokens>)> {
+    let Some(raft_id) = config.raft_id else { return Ok((None, None)) };
+    let options = ManagerOptions {
+        node_id: identity.node_id().into(),
+        raft_id,
+        addr: config.advertise_addr.clone(),
+        dir: host.files.raft(),
+        connector: connector.clone(),
+        images: Arc::new(ImageCheck(host.images.clone())),
+    };
+    let manager = Manager::start(options).await?;
+    let Some(new) = new else { return Ok((Some(manager), None)) };
+    match manager.bootstrap(new).await {
+        Ok(tokens) => Ok((Some(manager), Some(tokens))),
+        Err(e) => {
+            // Else its log would stay open, and the next attempt would find it in use.
+            manager.shutdown().await?;
+            Err(e.into())
+        }
+    }
+}
+
+/// The host of `host:port`.
+fn host_of(addr: &str) -> String {
+    match addr.parse::<std::net::SocketAddr>() {
+        Ok(addr) => IpAddr::to_string(&addr.ip()),
+        Err(_) => addr.rsplit_once(':').map_or(addr, |(host, _)| host).to_owned(),
+    }
+}
