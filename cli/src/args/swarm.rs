@@ -1,0 +1,97 @@
+//! Making, joining and leaving a swarm.
+
+use clap::{Args, ValueEnum};
+use ipnet::Ipv4Net;
+
+use super::Format;
+use crate::units;
+
+/// Flags of `init`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  swarmctl init
+  swarmctl init --advertise-addr eth1
+  swarmctl init --default-addr-pool 10.20.0.0/16 --default-addr-pool-mask-length 26")]
+pub(crate) struct Init {
+    /// Address that other nodes reach this one at
+    #[arg(long, value_name = "IP|IFACE[:PORT]")]
+    pub(crate) advertise_addr: Option<String>,
+    /// Address to listen on
+    #[arg(long, value_name = "IP|IFACE[:PORT]")]
+    pub(crate) listen_addr: Option<String>,
+    /// Address that carries the traffic of overlay networks [default: the advertised one]
+    #[arg(long, value_name = "IP|IFACE")]
+    pub(crate) data_path_addr: Option<String>,
+    /// UDP port that carries the traffic of overlay networks [default: 4789]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) data_path_port: Option<u16>,
+    /// Subnet that networks take theirs from; may be repeated [default: 10.0.0.0/8]
+    #[arg(long, value_name = "CIDR", value_parser = units::subnet)]
+    pub(crate) default_addr_pool: Vec<Ipv4Net>,
+    /// Prefix length of a network's subnet from the pool [default: 24]
+    #[arg(long, value_name = "N")]
+    pub(crate) default_addr_pool_mask_length: Option<u8>,
+}
+
+/// Flags of `join`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  swarmctl join --token SWMTKN-1-... 192.0.2.1:2377")]
+pub(crate) struct Join {
+    /// Token that `swarmctl join-token` prints on a manager
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) token: String,
+    /// Address that other nodes reach this one at
+    #[arg(long, value_name = "IP|IFACE[:PORT]")]
+    pub(crate) advertise_addr: Option<String>,
+    /// Address to listen on
+    #[arg(long, value_name = "IP|IFACE[:PORT]")]
+    pub(crate) listen_addr: Option<String>,
+    /// Address that carries the traffic of overlay networks [default: the advertised one]
+    #[arg(long, value_name = "IP|IFACE")]
+    pub(crate) data_path_addr: Option<String>,
+    /// Address of a manager
+    #[arg(value_name = "HOST:PORT")]
+    pub(crate) remote_addr: String,
+}
+
+/// What a node joins as.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Role {
+    /// Runs tasks.
+    Worker,
+    /// Votes, and runs tasks too.
+    Manager,
+}
+
+impl Role {
+    /// The word for it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Role::Worker => "worker",
+            Role::Manager => "manager",
+        }
+    }
+}
+
+/// Flags of `join-token`.
+#[derive(Debug, Args)]
+pub(crate) struct JoinToken {
+    /// What the token lets a node join as
+    #[arg(value_enum, value_name = "worker|manager", hide_possible_values = true)]
+    pub(crate) role: Role,
+    /// Print the token only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Make a new token; the old one lets nobody in any more
+    #[arg(long)]
+    pub(crate) rotate: bool,
+}
+
+/// Flags of `info`.
+#[derive(Debug, Args)]
+pub(crate) struct Info {
+    /// Print text, or JSON
+    #[arg(long, value_enum, default_value_t = Format::Table, hide_possible_values = true, value_name = "table|json")]
+    pub(crate) format: Format,
+}

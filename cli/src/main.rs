@@ -1,0 +1,74 @@
+//! `swarmctl`: the command line of a swarm. It talks to the `swarmd` of this machine over a unix socket.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `args` | the words: commands and flags (clap) |
+//! | `commands` | what each command does |
+//! | `rows` | how an object looks in a list |
+//! | `output` | tables, JSON, times and sizes as people read them |
+//! | `client` | the connection to `swarmd` |
+//! | `follow`, `progress` | waiting until a change is in force, and showing it |
+//! | `terminal` | raw mode and size of the terminal |
+//! | `units`, `filter`, `natural` | durations and sizes as flags, `--filter`, natural order |
+#![forbid(unsafe_code)]
+
+mod args;
+mod client;
+mod commands;
+mod error;
+mod filter;
+mod follow;
+mod natural;
+mod output;
+mod progress;
+mod rows;
+mod terminal;
+mod units;
+mod usage;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::Parser;
+use error::Error;
+
+fn main() -> ExitCode {
+    // A playground's hosts must be booted before there is any thread.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == swarm_playground::HOST_COMMAND) {
+        return swarm_playground::host_main(words);
+    }
+    let outcome = match Cli::try_parse() {
+        Ok(cli) => run(cli),
+        Err(error) => return usage::report(&error),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Error> {
+    let command = match cli.command {
+        Command::Playground { command } => return run_playground(command),
+        command => command,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| Error::io("start the event loop", source))?;
+    let outcome = runtime.block_on(commands::run(&cli.host, command));
+    // A thread that still reads standard input must not hold up the end.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn run_playground(command: swarm_playground::cli::Command) -> Result<(), Error> {
+    let done = swarm_playground::cli::run(command)?;
+    output::raw(done.text.as_bytes())?;
+    match done.status {
+        0 => Ok(()),
+        code => Err(Error::Exit(code)),
+    }
+}

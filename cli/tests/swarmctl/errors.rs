@@ -1,0 +1,131 @@
+//! Bad input and broken surroundings: one clear line, and the right exit code.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::fake::Fake;
+use crate::support::{finish, run, spawn, swarmctl};
+
+#[test]
+fn a_dead_socket_says_how_to_start_swarmd() {
+    let fake = Fake::new();
+    let path = fake.folder().join("none.sock");
+    for make in [false, true] {
+        if make {
+            // A socket that nobody listens on any more.
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        }
+        let line = format!("--host unix://{} node ls", path.display());
+        run(&fake, &line).failed(&format!(
+            "Error: cannot connect to swarmd at {}: is it running? start it with: swarmd",
+            path.display()
+        ));
+    }
+}
+
+#[test]
+fn others_than_root_are_told_to_be_root() {
+    let fake = Fake::new();
+    std::fs::set_permissions(fake.folder(), PermissionsExt::from_mode(0o700)).unwrap();
+    let program = fake.folder().parent().unwrap().join(format!("swarmctl-{}", std::process::id()));
+    std::fs::copy(env!("CARGO_BIN_EXE_swarmctl"), &program).unwrap();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program).arg("info");
+    let ran = finish(spawn(command.env("SWARM_HOST", fake.host())));
+    std::fs::remove_file(&program).unwrap();
+    ran.failed(&format!(
+        "Error: permission denied on the socket of swarmd at {}/swarmd.sock: run as root",
+        fake.folder().display()
+    ));
+}
+
+#[test]
+fn what_is_no_swarmd_is_an_error() {
+    let fake = Fake::new();
+    let path = fake.folder().join("other.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let other = std::thread::spawn(move || {
+        use std::io::Write;
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+    });
+    let ran = run(&fake, &format!("--host unix://{} node ls", path.display()));
+    other.join().unwrap();
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
+    assert!(ran.stderr.starts_with("Error: lost the connection to swarmd: "), "{ran:?}");
+    assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
+}
+
+#[test]
+fn swarmd_s_message_is_all_there_is() {
+    let fake = Fake::new();
+    run(&fake, "network rm used").failed("Error: network used is in use by service web");
+    run(&fake, "join --token bad 192.0.2.1:2377").failed("Error: invalid join token");
+    run(&fake, "leave").failed("Error: this is the last manager: use --force");
+}
+
+#[test]
+fn usage_errors_are_one_line_and_exit_2() {
+    let fake = Fake::new();
+    for (line, part) in [
+        ("service create --replicas -1 nginx", "a whole number, 0 or more"),
+        ("service scale web", "SERVICE=REPLICAS"),
+        ("network ls --filter colour=red", "unknown filter \"colour\""),
+        ("service ps web --filter desired-state=odd", "running"),
+        ("node", "swarmctl"),
+        ("nonsense", "unrecognized subcommand 'nonsense'"),
+        ("network prune", "--force"),
+        ("--host tcp://1.2.3.4 info", "unix://PATH"),
+    ] {
+        let ran = run(&fake, line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{line}: {ran:?}");
+        assert!(ran.stderr.contains(part), "{line}: {ran:?}");
+        if line != "node" {
+            assert_eq!(ran.stderr.lines().count(), 1, "{line}: {ran:?}");
+        }
+    }
+    assert!(fake.world().asked.is_empty(), "usage errors change nothing");
+}
+
+#[test]
+fn help_goes_to_stdout() {
+    let fake = Fake::new();
+    let help = run(&fake, "service create --help").ok();
+    assert!(help.contains("Usage: swarmctl service create [OPTIONS] IMAGE [ARG]..."), "{help}");
+    assert!(help.contains("Examples:"), "{help}");
+    assert!(run(&fake, "--version").ok().starts_with("swarmctl "));
+}
+
+#[test]
+fn swarm_commands_print_docker_s_words() {
+    let fake = Fake::new();
+    assert_eq!(
+        run(&fake, "init --advertise-addr 192.0.2.1").ok(),
+        "Swarm initialized: current node (n1) is now a manager.\n\n\
+         To add a worker to this swarm, run the following command:\n\n    \
+         swarmctl join --token SWMTKN-1-w 192.0.2.1:2377\n\n\
+         To add a manager to this swarm, run 'swarmctl join-token manager' and follow the instructions.\n\n"
+    );
+    assert_eq!(run(&fake, "join-token -q worker").ok(), "SWMTKN-1-worker\n");
+    let text = run(&fake, "join-token --rotate manager").ok();
+    assert!(text.starts_with("Successfully rotated manager join token.\n"), "{text}");
+    assert!(
+        text.contains("    swarmctl join --token SWMTKN-1-manager-new 192.0.2.1:2377\n"),
+        "{text}"
+    );
+    let joined = run(&fake, "join --token good 192.0.2.1:2377").ok();
+    assert_eq!(joined, "This node joined a swarm as a worker.\n");
+    assert_eq!(run(&fake, "leave --force").ok(), "Node left the swarm.\n");
+    assert_eq!(run(&fake, "node rm --force a b").ok(), "a\nb\n");
+    assert_eq!(run(&fake, "network create net").ok(), "net-id\n");
+    assert_eq!(run(&fake, "network prune -f").ok(), "Deleted Networks:\nnet2\nnet10\n\n");
+}
+
+#[test]
+fn a_closed_stdout_is_no_panic() {
+    let fake = Fake::new();
+    let mut child = spawn(&mut swarmctl(&fake, "init"));
+    drop(child.stdout.take());
+    let ran = finish(child);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+}

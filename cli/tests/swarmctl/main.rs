@@ -1,0 +1,10 @@
+//! The `swarmctl` executable against a control API made here: what it asks for, what it prints, how it exits.
+#![forbid(unsafe_code)]
+
+mod errors;
+mod exec;
+mod fake;
+mod images;
+mod lists;
+mod services;
+mod support;
