@@ -1,0 +1,77 @@
+//! `cargo xtask build`: the programs that a playground runs, all in the directory of the debug profile; for
+//! `cargo xtask bench` in that of the release profile.
+
+use crate::run::{cargo, output, status};
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Name of the static `whoami` beside `swarmctl`, where the playground looks for it.
+const STATIC_WHOAMI: &str = "swarm-whoami";
+
+/// Builds everything; gives the directory.
+pub(crate) fn build() -> Result<PathBuf> {
+    let dir = target_dir()?.join("debug");
+    status(cargo().args([
+        "build",
+        "--quiet",
+        "-p",
+        "swarmd",
+        "-p",
+        "swarm-cli",
+        "-p",
+        "swarm-runtime",
+        "--bins",
+    ]))?;
+    build_whoami(&dir)?;
+    Ok(dir)
+}
+
+/// Builds what `cargo xtask bench` measures, and what it measures with; gives the directory.
+pub(crate) fn build_release() -> Result<PathBuf> {
+    let dir = target_dir()?.join("release");
+    let packages = ["-p", "swarmd", "-p", "swarm-cli", "-p", "swarm-bench"];
+    status(cargo().args(["build", "--quiet", "--release", "--bins"]).args(packages))?;
+    build_whoami(&dir)?;
+    Ok(dir)
+}
+
+/// Builds `whoami` statically and puts it into `dir`. A target directory of its own keeps these flags from rebuilding anything else.
+pub(crate) fn build_whoami(dir: &Path) -> Result<()> {
+    let target = host_target()?;
+    let own_dir = target_dir()?.join("static");
+    status(
+        cargo()
+            .args(["rustc", "--quiet", "-p", "whoami", "--bin", "whoami", "--release"])
+            .args(["--target", &target, "--target-dir"])
+            .arg(&own_dir)
+            .args(["--", "-C", "target-feature=+crt-static", "-C", "strip=symbols"]),
+    )?;
+    let built = own_dir.join(target).join("release/whoami");
+    replace(&built, &dir.join(STATIC_WHOAMI))
+}
+
+/// Copies by way of a new file: the old one may be running in a playground.
+fn replace(from: &Path, to: &Path) -> Result<()> {
+    let temporary = to.with_extension("new");
+    fs::copy(from, &temporary).with_context(|| format!("cannot copy {}", from.display()))?;
+    fs::rename(&temporary, to).with_context(|| format!("cannot write {}", to.display()))
+}
+
+pub(crate) fn target_dir() -> Result<PathBuf> {
+    let metadata =
+        output(cargo().args(["metadata", "--format-version", "1", "--no-deps", "--offline"]))?;
+    let metadata: serde_json::Value =
+        serde_json::from_str(&metadata).context("cannot read cargo metadata")?;
+    let dir = metadata["target_directory"]
+        .as_str()
+        .context("cargo metadata names no target directory")?;
+    Ok(PathBuf::from(dir))
+}
+
+/// The triple of this machine, which must be named for crt-static not to apply to build scripts.
+fn host_target() -> Result<String> {
+    let version = output(std::process::Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("rustc -vV names no host")
+}

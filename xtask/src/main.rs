@@ -1,0 +1,54 @@
+//! `cargo xtask`: the project's own commands. Each is a module; `run` is how they call programs.
+
+mod bench;
+mod binaries;
+mod demo;
+mod interrupt;
+mod packages;
+mod run;
+mod test;
+mod vm;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The project's own commands
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build swarmd, swarmctl and the static whoami into one directory
+    Build,
+    /// Show a swarm of three hosts on this machine, from nothing to a lost node
+    Demo,
+    /// Measure release binaries: how fast, how small
+    Bench(bench::Options),
+    /// Install what tests need, then check formatting and lints and run the tests
+    Test(test::Options),
+    /// Run a command, a shell or tests in a throw-away VM with Debian's stock kernel
+    Vm(vm::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Build => binaries::build().map(|dir| println!("built into {}", dir.display())),
+        Command::Demo => demo::run(),
+        Command::Bench(options) => bench::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Vm(options) => vm::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // As a shell reports a program that Ctrl-C ended.
+        Err(_) if interrupt::seen() => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

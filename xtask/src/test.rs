@@ -1,0 +1,167 @@
+//! `cargo xtask test`: everything that must hold before a change goes in. `.ci/run` is this.
+
+use crate::binaries::{build_whoami, target_dir};
+use crate::packages;
+use crate::run::{cargo, status, succeeds};
+use crate::vm;
+use anyhow::{Result, bail};
+use clap::Args;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// The package whose tests are whole clusters: one at a time.
+const CLUSTER_TESTS: &str = "swarm-integration-tests";
+
+/// Options of `cargo xtask test`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Leave out the tests of whole clusters, and those in the VM
+    #[arg(long)]
+    unit: bool,
+    /// Leave out the tests in the VM
+    #[arg(long)]
+    no_vm: bool,
+    /// Run only tests whose names contain this; formatting and lints are left out
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+}
+
+/// Runs every step even if an earlier one failed, but no test on a build that failed; fails if any did.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("tests make network namespaces and mounts: run them as root");
+    }
+    let mut report = Report::default();
+    let ready = report.step("packages", packages::install) && {
+        if options.filter.is_none() {
+            report.step("formatting", || status(cargo().args(["fmt", "--all", "--check"])));
+            report.step("lints", lints);
+        }
+        report.step("build", build)
+    };
+    if ready {
+        let nextest = succeeds(cargo().args(["nextest", "--version"]));
+        for (name, mut command) in test_commands(options, nextest) {
+            report.step(name, || status(&mut command));
+        }
+        if options.no_vm {
+            println!("\nleft out, as asked by --no-vm: the tests in the VM");
+        } else if !options.unit && options.filter.is_none() {
+            report.step("tests in the VM", || vm::test(None));
+        }
+    }
+    report.finish()
+}
+
+fn lints() -> Result<()> {
+    status(cargo().args([
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+/// Programs and tests in one go, so that features are unified once and nothing is built twice.
+fn build() -> Result<()> {
+    status(cargo().args(["build", "--quiet", "--workspace", "--all-targets"]))?;
+    build_whoami(&target_dir()?.join("debug"))
+}
+
+/// With nextest `.config/nextest.toml` says what runs alone; `cargo test` needs two runs for that.
+fn test_commands(options: &Options, nextest: bool) -> Vec<(&'static str, Command)> {
+    let filter = options.filter.as_deref();
+    let exclude: &[&str] = if options.unit { &["--exclude", CLUSTER_TESTS] } else { &[] };
+    if nextest {
+        let mut all = cargo();
+        all.args(["nextest", "run", "--workspace", "--no-fail-fast", "--no-tests", "warn"]);
+        all.args(exclude).args(filter);
+        return vec![("tests", all)];
+    }
+    let mut units = cargo();
+    units.args(["test", "--quiet", "--workspace", "--no-fail-fast", "--exclude", CLUSTER_TESTS]);
+    units.args(filter);
+    let mut commands = vec![("tests of the crates", units)];
+    if !options.unit {
+        let mut clusters = cargo();
+        clusters.args(["test", "--quiet", "--no-fail-fast", "-p", CLUSTER_TESTS]);
+        clusters.args(filter).args(["--", "--test-threads", "1"]);
+        commands.push(("tests of clusters", clusters));
+    }
+    commands
+}
+
+/// What was run, how long it took, whether it succeeded.
+#[derive(Default)]
+struct Report {
+    steps: Vec<(&'static str, Duration, Result<()>)>,
+}
+
+impl Report {
+    fn step(&mut self, name: &'static str, run: impl FnOnce() -> Result<()>) -> bool {
+        println!("\n==> {name}");
+        let started = Instant::now();
+        let outcome = run();
+        let succeeded = outcome.is_ok();
+        self.steps.push((name, started.elapsed(), outcome));
+        succeeded
+    }
+
+    fn finish(self) -> Result<()> {
+        println!();
+        let mut failed = Vec::new();
+        for (name, took, outcome) in self.steps {
+            let word = if outcome.is_ok() { "ok" } else { "FAILED" };
+            println!("{name:<20} {:>8.1} s  {word}", took.as_secs_f64());
+            if let Err(error) = outcome {
+                println!("    {error:#}");
+                failed.push(name);
+            }
+        }
+        if failed.is_empty() {
+            return Ok(());
+        }
+        bail!("failed: {}", failed.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(options: &Options, nextest: bool) -> Vec<String> {
+        let words = |command: &Command| {
+            let words: Vec<_> =
+                command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
+            words.join(" ")
+        };
+        test_commands(options, nextest).iter().map(|(_, command)| words(command)).collect()
+    }
+
+    #[test]
+    fn clusters_are_tested_one_at_a_time_without_nextest() {
+        let lines =
+            lines(&Options { unit: false, no_vm: false, filter: Some("dns".into()) }, false);
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].contains("--exclude swarm-integration-tests dns"));
+        assert!(lines[1].ends_with("-p swarm-integration-tests dns -- --test-threads 1"));
+    }
+
+    #[test]
+    fn unit_leaves_clusters_out() {
+        let options = Options { unit: true, no_vm: false, filter: None };
+        assert!(lines(&options, true)[0].ends_with("--exclude swarm-integration-tests"));
+        assert_eq!(lines(&options, false).len(), 1);
+    }
+
+    #[test]
+    fn a_failed_step_fails_the_whole() {
+        let mut report = Report::default();
+        assert!(!report.step("one", || bail!("broken")));
+        assert!(report.step("two", || Ok(())));
+        assert_eq!(report.finish().unwrap_err().to_string(), "failed: one");
+    }
+}

@@ -1,0 +1,71 @@
+//! `cargo xtask vm`: a throw-away VM with Debian's stock kernel, for what the kernel here lacks (IPVS, IPsec ESP).
+//!
+//! The scripts in `integration-tests/vm` prepare and run it; `suites` are the tests that run in it.
+
+mod suites;
+
+use crate::packages;
+use crate::run::{status, workspace};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Options of `cargo xtask vm`.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    action: Option<Action>,
+    /// What to run, as root in this directory; a shell if nothing is given. integration-tests/vm/run.sh tells its environment
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Run the tests that need the VM
+    Test {
+        /// This suite only
+        suite: Option<String>,
+    },
+}
+
+/// Runs the suites, or becomes the command in the VM and so ends with its status.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    if let Some(Action::Test { suite }) = &options.action {
+        return test(suite.as_deref());
+    }
+    prepare()?;
+    let error = in_vm().args(&options.command).exec();
+    Err(error).context("cannot run the VM")
+}
+
+/// Runs one suite, or all.
+pub(crate) fn test(only: Option<&str>) -> Result<()> {
+    let chosen = suites::choose(only)?;
+    prepare()?;
+    for suite in chosen {
+        println!("in the VM: {}", suite.name);
+        suite.run(in_vm())?;
+    }
+    Ok(())
+}
+
+/// Installs the emulator and fetches the kernel, unless they are there.
+fn prepare() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the VM shows the whole file system to its guest: run it as root");
+    }
+    packages::install_for_vm()?;
+    status(&mut script("setup.sh"))
+}
+
+fn in_vm() -> Command {
+    script("run.sh")
+}
+
+fn script(name: &str) -> Command {
+    Command::new(workspace().join("integration-tests/vm").join(name))
+}
