@@ -223,16 +223,19 @@ async fn a_pull_given_up_leaves_nothing_visible() {
     let registry = TestRegistry::start().await;
     let built = image("x", vec![file_layer("a", b"1"), file_layer("big", &noise(6, 4_000_000))]);
     registry.push("app", &built).await;
-    let name = reference(&format!("{}/app", registry.host));
-    let test = TestStore::with(registry.options()).await;
-    for wait in [1, 5, 20, 40] {
+    // The big layer is held back, so no pull is complete at the moment it is given up.
+    let proxy = Proxy::start(&registry, 0, 1_000_000).await;
+    proxy.held.send_replace(true);
+    let name = reference(&format!("{}/app", proxy.host));
+    let test = TestStore::with(insecure(&proxy.host)).await;
+    for wait in [1, 5, 20, 40, 200] {
         let platform = Platform::host();
         let pull = test.store.pull(&name, &platform, IfMissing);
-        let time = Duration::from_millis(wait);
-        if tokio::time::timeout(time, pull).await.is_err() {
-            test.assert_not_visible(&name).await;
-        }
+        let given_up = tokio::time::timeout(Duration::from_millis(wait), pull).await;
+        assert!(given_up.is_err(), "the pull came to an end: {given_up:?}");
+        test.assert_not_visible(&name).await;
     }
+    proxy.held.send_replace(false);
     test.store.pull(&name, &Platform::host(), IfMissing).await.unwrap();
 }
 

@@ -12,6 +12,7 @@ use swarm_images::archive::{Built, index_of};
 use swarm_images::{Digest, Options};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// The registry; ended, by its process, when dropped.
 pub(crate) struct TestRegistry {
@@ -141,11 +142,14 @@ pub(crate) fn insecure(host: &str) -> Options {
     Options { insecure_registries: vec![host.to_owned()], ..Options::default() }
 }
 
-/// Passes connections on to the registry, noting requests; the first few may be cut after some bytes of response.
+/// Passes connections on to the registry, noting requests; the first few may be cut after some bytes of response, or all
+/// may be held there.
 pub(crate) struct Proxy {
     pub(crate) host: String,
     pub(crate) requests: Arc<Mutex<Vec<u8>>>,
     pub(crate) returned: Arc<AtomicUsize>,
+    /// While true, no connection gets more than the first bytes of its response.
+    pub(crate) held: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -159,17 +163,19 @@ impl Proxy {
         let shared =
             (Arc::clone(&requests), Arc::clone(&returned), Arc::new(AtomicUsize::new(cuts)));
         let upstream = registry.host.clone();
+        let (held, holding) = watch::channel(false);
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (requests, returned, cuts) = shared.clone();
-                let upstream = upstream.clone();
+                let (upstream, mut holding) = (upstream.clone(), holding.clone());
                 tokio::spawn(async move {
                     let server = TcpStream::connect(upstream).await.expect("reach the registry");
-                    pass(client, server, &requests, &returned, &cuts, after).await;
+                    let limits = Limits { cuts: &cuts, holding: &mut holding, after };
+                    pass(client, server, &requests, &returned, limits).await;
                 });
             }
         });
-        Self { host, requests, returned, task }
+        Self { host, requests, returned, held, task }
     }
 
     /// How often this was asked for.
@@ -185,14 +191,20 @@ impl Drop for Proxy {
     }
 }
 
+/// What happens to a response after its first bytes.
+struct Limits<'a> {
+    cuts: &'a AtomicUsize,
+    holding: &'a mut watch::Receiver<bool>,
+    after: usize,
+}
+
 /// Until either side closes, or the response is cut.
 async fn pass(
     client: TcpStream,
     server: TcpStream,
     requests: &Mutex<Vec<u8>>,
     returned: &AtomicUsize,
-    cuts: &AtomicUsize,
-    after: usize,
+    limits: Limits<'_>,
 ) {
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
@@ -210,11 +222,17 @@ async fn pass(
         while let Ok(read @ 1..) = from_server.read(&mut buffer).await {
             passed += read;
             returned.fetch_add(read, Ordering::SeqCst);
+            if passed > limits.after && limits.holding.wait_for(|held| !held).await.is_err() {
+                break;
+            }
             let take_one = |left: usize| left.checked_sub(1);
             let broken = to_client.write_all(&buffer[..read]).await.is_err();
             if broken
-                || passed > after
-                    && cuts.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_one).is_ok()
+                || passed > limits.after
+                    && limits
+                        .cuts
+                        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take_one)
+                        .is_ok()
             {
                 break;
             }
