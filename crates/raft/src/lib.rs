@@ -9,7 +9,7 @@
 //! - `log_store`: the recent log in memory; `writer`: the storage thread and its group commit;
 //!   `engine`: the database; `acknowledged`: the guard against silent loss; `record`: the encoding.
 //! - `network`, `peers`, `service`, `wire`: the transport.
-//! - `membership`: the task that changes the set of managers.
+//! - `membership`: the task that changes the set of managers. `recover`: a cluster goes on with one manager.
 
 #![forbid(unsafe_code)]
 
@@ -23,6 +23,7 @@ mod network;
 mod options;
 mod peers;
 mod record;
+mod recover;
 mod service;
 mod snapshot;
 mod state_machine;
@@ -38,6 +39,7 @@ pub use error::{MembershipError, ProposeError, StartError};
 pub use handle::Raft;
 pub use options::{MAX_COMMAND, Options};
 pub use peers::{ConnectError, Connector};
+pub use recover::{Alone, begin_with, go_on_alone};
 pub use service::{RaftService, Transport};
 pub use state_machine::{Committed, StateMachine};
 pub use status::{Member, Role, Status};

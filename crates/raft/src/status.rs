@@ -133,7 +133,7 @@ impl Watcher {
             let node = membership.get_node(&id)?;
             Some(Member { id, addr: node.addr.clone() })
         };
-        let role = self.role(metrics);
+        let role = self.role(metrics, now);
         let quorum_lost_since = self.quorum_lost_since(metrics, &role, now);
         let leader = match role {
             Role::Leader => Some(metrics.id),
@@ -154,7 +154,7 @@ impl Watcher {
         }
     }
 
-    fn role(&self, metrics: &RaftMetrics<TypeConfig>) -> Role {
+    fn role(&self, metrics: &RaftMetrics<TypeConfig>, now: Instant) -> Role {
         if let Err(error) = &metrics.running_state {
             return match error {
                 openraft::errors::Fatal::Stopped => Role::Stopped,
@@ -165,11 +165,12 @@ impl Watcher {
         if membership.log_id().is_none() {
             return Role::Uninitialized;
         }
-        let committed = &metrics.committed_membership_config;
-        let left_out = committed.log_id().is_some()
-            && [membership, committed]
-                .iter()
-                .all(|config| config.membership().get_node(&metrics.id).is_none());
+        // Its log may say so in passing, while it is caught up; who removed it talks to it no more, perhaps before
+        // it could say that the removal is committed.
+        let silence = now.saturating_duration_since(self.last_heard.get().unwrap_or(self.started));
+        let left_out = membership.membership().get_node(&metrics.id).is_none()
+            && metrics.committed_membership_config.log_id().is_some()
+            && silence > 2 * self.lease;
         if self.removed.load(Ordering::Relaxed)
             || (left_out && metrics.state != ServerState::Leader)
         {

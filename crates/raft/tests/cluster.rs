@@ -244,3 +244,12 @@ async fn a_manager_moves_to_another_address() {
         .wait("a leader", |status| status.leader.as_ref().is_some_and(|leader| leader.id == 1))
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_but_one_learns_that_it_was_removed() {
+    let dir = tempdir().unwrap();
+    let nodes = cluster(dir.path(), 2, |_| {}).await;
+    nodes[0].raft.remove(2).await.unwrap();
+    nodes[1].wait("its removal", |status| status.role == Role::Removed).await;
+    nodes[0].propose("alone").await;
+}
