@@ -162,6 +162,7 @@ mod tests {
             desired_state: if state == TaskState::Running { state } else { TaskState::Shutdown },
             networks_attachments: vec![],
             withdrawn: None,
+            superseded: None,
         }
     }
 

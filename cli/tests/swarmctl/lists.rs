@@ -57,6 +57,7 @@ pub(crate) fn task(id: &str, slot: u64, state: TaskState, created: i64) -> Value
         desired_state: TaskState::Running,
         networks_attachments: vec![],
         withdrawn: None,
+        superseded: None,
     };
     serde_json::to_value(task).unwrap()
 }

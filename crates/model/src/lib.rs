@@ -35,5 +35,6 @@ pub use service::{
 };
 pub use task::{Attachment, AttachmentNetwork, ContainerStatus, Task, TaskState, TaskStatus};
 pub use validate::{
-    Invalid, image_reference, network_name, network_spec, node_hostname, service_name, service_spec,
+    Invalid, image_reference, network_name, network_spec, node_hostname, node_labels, service_name,
+    service_spec,
 };

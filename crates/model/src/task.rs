@@ -39,6 +39,10 @@ pub struct Task {
     /// node has acknowledged that revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdrawn: Option<u64>,
+    /// The revision at which it was decided that another task takes over its slot. It serves until that
+    /// one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub superseded: Option<u64>,
 }
 
 impl Task {
@@ -50,6 +54,11 @@ impl Task {
     /// Whether it should run, and is not on its way out.
     pub fn is_wanted(&self) -> bool {
         self.desired_state <= TaskState::Running && self.withdrawn.is_none()
+    }
+
+    /// Whether it should run and nobody is to take its place: its slot is taken.
+    pub fn holds_slot(&self) -> bool {
+        self.is_wanted() && self.superseded.is_none() && !self.is_finished()
     }
 
     /// Whether it has ended, for whatever reason.

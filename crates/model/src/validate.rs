@@ -3,7 +3,7 @@
 
 use ipnet::Ipv4Net;
 
-use crate::{DEFAULT_DRIVER, MTU_OPTION, NetworkSpec, ServiceSpec};
+use crate::{DEFAULT_DRIVER, Labels, MTU_OPTION, NetworkSpec, ServiceSpec};
 
 /// What is wrong with a spec, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +18,10 @@ fn invalid<T>(reason: impl Into<String>) -> Result<T, Invalid> {
 const MOST_REPLICAS: u64 = 100_000;
 /// RFC 1035: a label of a name has at most 63 bytes.
 const LONGEST_LABEL: usize = 63;
+
+/// Most labels of a node, and the most bytes of one: a node is replicated as a whole whenever it changes.
+const MOST_NODE_LABELS: usize = 128;
+const LONGEST_NODE_LABEL: usize = 1024;
 
 /// A service's name is a DNS label that may also hold `_` within.
 pub fn service_name(name: &str) -> Result<(), Invalid> {
@@ -55,6 +59,27 @@ pub fn node_hostname(name: &str) -> Result<(), Invalid> {
         return Ok(());
     }
     invalid(format!("invalid host name {name:?}"))
+}
+
+/// A node's labels: keys without white space, as constraints name them, and not without end.
+pub fn node_labels(labels: &Labels) -> Result<(), Invalid> {
+    for (key, value) in labels {
+        if key.is_empty() || key.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return invalid(format!(
+                "invalid label {key:?}: use KEY=VALUE, the key without spaces"
+            ));
+        }
+        if key.len() + value.len() > LONGEST_NODE_LABEL {
+            return invalid(format!(
+                "label {:.32} is too long: at most {LONGEST_NODE_LABEL} bytes",
+                key
+            ));
+        }
+    }
+    if labels.len() > MOST_NODE_LABELS {
+        return invalid(format!("too many labels: at most {MOST_NODE_LABELS}"));
+    }
+    Ok(())
 }
 
 /// An image reference, as far as can be said without a registry.

@@ -3,8 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 use swarm_model::{
-    Cluster, JoinTokens, NetworkId, NetworkSpec, NodeDescription, NodeId, NodeRole, NodeState,
-    ServiceId, ServiceSpec, TaskId, TaskState, TaskStatus, Timestamp, UpdateStatus,
+    Availability, Cluster, JoinTokens, Labels, NetworkId, NetworkSpec, NodeDescription, NodeId,
+    NodeRole, NodeState, ServiceId, ServiceSpec, TaskId, TaskState, TaskStatus, Timestamp,
+    UpdateStatus,
 };
 
 /// A list of changes proposed at one moment. Each change takes effect or is rejected by itself.
@@ -163,6 +164,46 @@ pub enum Change {
     RemoveTask {
         /// The task.
         id: TaskId,
+    },
+    /// Changes what the user wants of a node, but for its role.
+    UpdateNode {
+        /// The node.
+        id: NodeId,
+        /// Whether it takes tasks, if that changes.
+        availability: Option<Availability>,
+        /// Labels to set.
+        label_add: Labels,
+        /// Labels to take away: it must have them.
+        label_rm: Vec<String>,
+    },
+    /// Leaves a task's slot to another one, which is to be created. The task serves until that one does.
+    SupersedeTask {
+        /// The task.
+        id: TaskId,
+    },
+    /// Changes what the user wants a node to be. A new manager is given a Raft id. One that is to be a manager no
+    /// more goes on voting until [`Change::DropManager`].
+    SetNodeRole {
+        /// The node.
+        id: NodeId,
+        /// Its role from now on.
+        role: NodeRole,
+    },
+    /// Notes that a node which is to be a worker votes no more.
+    DropManager {
+        /// The node.
+        id: NodeId,
+    },
+    /// A manager goes on alone: all others are workers from now on. It joins by this if it is no node yet.
+    TakeOver {
+        /// The node.
+        id: NodeId,
+        /// Its host name.
+        hostname: String,
+        /// Where its gRPC listens now.
+        addr: String,
+        /// Its id in Raft now.
+        raft_id: u64,
     },
 }
 

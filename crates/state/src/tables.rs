@@ -85,6 +85,11 @@ impl State {
         self.cluster.as_ref()
     }
 
+    /// The smallest Raft id that no manager has had.
+    pub fn next_raft_id(&self) -> u64 {
+        self.next_raft_id
+    }
+
     /// All nodes.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.nodes.values()

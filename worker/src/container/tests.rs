@@ -18,6 +18,7 @@ fn task() -> Task {
         desired_state: TaskState::Running,
         networks_attachments: vec![],
         withdrawn: None,
+        superseded: None,
     }
 }
 

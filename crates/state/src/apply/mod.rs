@@ -83,6 +83,17 @@ impl State {
             Change::WithdrawTask { id } => self.withdraw_task(cx, &id)?,
             Change::SetDesiredState { id, state } => self.set_desired_state(cx, &id, state)?,
             Change::RemoveTask { id } => self.remove_task(cx, &id)?,
+            Change::UpdateNode { id, availability, label_add, label_rm } => {
+                self.update_node(cx, &id, availability, label_add, &label_rm)?;
+            }
+            Change::SupersedeTask { id } => self.supersede_task(cx, &id)?,
+            Change::SetNodeRole { id, role } => {
+                outcome.raft_id = self.set_node_role(cx, &id, role)?;
+            }
+            Change::DropManager { id } => self.drop_manager(cx, &id)?,
+            Change::TakeOver { id, hostname, addr, raft_id } => {
+                self.take_over(cx, &id, hostname, addr, raft_id)?;
+            }
         }
         Ok(outcome)
     }

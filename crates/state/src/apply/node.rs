@@ -1,8 +1,10 @@
 //! Nodes join, say what they are, go down and are removed.
 
+use std::sync::Arc;
+
 use swarm_model::{
-    ManagerStatus, Meta, Node, NodeDescription, NodeId, NodeRole, NodeSpec, NodeState, NodeStatus,
-    Task, TaskState, TaskStatus, node_hostname,
+    Availability, Labels, ManagerStatus, Meta, Node, NodeDescription, NodeId, NodeRole, NodeSpec,
+    NodeState, NodeStatus, Task, TaskState, TaskStatus, node_hostname, node_labels,
 };
 
 use super::Context;
@@ -22,14 +24,9 @@ impl State {
             return Err(Rejected::Exists(format!("node {id}")));
         }
         node_hostname(&hostname).map_err(|e| Rejected::Invalid(e.to_string()))?;
-        let raft_id = (role == NodeRole::Manager).then_some(self.next_raft_id);
-        self.next_raft_id += u64::from(raft_id.is_some());
-        let manager_status = raft_id.map(|raft_id| ManagerStatus {
-            leader: false,
-            reachability: Default::default(),
-            addr: addr.clone(),
-            raft_id,
-        });
+        let manager_status =
+            (role == NodeRole::Manager).then(|| self.new_manager_status(addr.clone()));
+        let raft_id = manager_status.as_ref().map(|manager| manager.raft_id);
         cx.touch(Touched::Node(id.clone()));
         self.put_node(Node {
             id,
@@ -40,6 +37,12 @@ impl State {
             manager_status,
         });
         Ok(raft_id)
+    }
+
+    fn new_manager_status(&mut self, addr: String) -> ManagerStatus {
+        let raft_id = self.next_raft_id;
+        self.next_raft_id += 1;
+        ManagerStatus { leader: false, reachability: Default::default(), addr, raft_id }
     }
 
     pub(super) fn describe_node(
@@ -65,6 +68,106 @@ impl State {
         self.change_node(cx, id, |node| {
             node.status.state = state;
             node.status.message = message;
+        })
+    }
+
+    pub(super) fn update_node(
+        &mut self,
+        cx: &mut Context,
+        id: &NodeId,
+        availability: Option<Availability>,
+        label_add: Labels,
+        label_rm: &[String],
+    ) -> Result<(), Rejected> {
+        let node = self.node(id.as_str()).ok_or_else(|| no_node(id))?;
+        if let Some(key) = label_rm.iter().find(|key| !node.spec.labels.contains_key(*key)) {
+            let hostname = &node.description.hostname;
+            return Err(Rejected::NotFound(format!("label {key} of node {hostname}")));
+        }
+        let mut spec = node.spec.clone();
+        spec.labels.retain(|key, _| !label_rm.contains(key));
+        spec.labels.extend(label_add);
+        spec.availability = availability.unwrap_or(spec.availability);
+        node_labels(&spec.labels).map_err(|e| Rejected::Invalid(e.to_string()))?;
+        self.change_node(cx, id, |node| node.spec = spec)
+    }
+
+    pub(super) fn set_node_role(
+        &mut self,
+        cx: &mut Context,
+        id: &NodeId,
+        role: NodeRole,
+    ) -> Result<Option<u64>, Rejected> {
+        let node = Arc::clone(self.node(id.as_str()).ok_or_else(|| no_node(id))?);
+        let hostname = &node.description.hostname;
+        let raft_id = node.manager_status.as_ref().map(|manager| manager.raft_id);
+        if node.spec.role == role {
+            return Ok(raft_id);
+        }
+        if role == NodeRole::Worker {
+            if self.nodes().filter(|node| node.is_manager()).count() == 1 {
+                let text = "attempting to demote the last manager of the swarm";
+                return Err(Rejected::InUse(text.into()));
+            }
+            self.change_node(cx, id, |node| node.spec.role = role)?;
+            return Ok(raft_id);
+        }
+        if raft_id.is_some() {
+            let text = format!("node {hostname} is still being demoted: try again");
+            return Err(Rejected::InUse(text));
+        }
+        let addr = node.description.listen_addr.clone();
+        if addr.is_empty() {
+            let text = format!("node {hostname} has not said yet where it listens: try again");
+            return Err(Rejected::InUse(text));
+        }
+        let manager = self.new_manager_status(addr);
+        let raft_id = manager.raft_id;
+        self.change_node(cx, id, |node| {
+            node.spec.role = role;
+            node.manager_status = Some(manager);
+        })?;
+        Ok(Some(raft_id))
+    }
+
+    pub(super) fn drop_manager(&mut self, cx: &mut Context, id: &NodeId) -> Result<(), Rejected> {
+        let node = self.node(id.as_str()).ok_or_else(|| no_node(id))?;
+        if node.is_manager() {
+            return Err(Rejected::OutOfDate(format!("node {id}")));
+        }
+        if node.manager_status.is_some() {
+            self.change_node(cx, id, |node| node.manager_status = None)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_over(
+        &mut self,
+        cx: &mut Context,
+        id: &NodeId,
+        hostname: String,
+        addr: String,
+        raft_id: u64,
+    ) -> Result<(), Rejected> {
+        if self.node(id.as_str()).is_none() {
+            let host = addr.rsplit_once(':').map_or(addr.as_str(), |(host, _)| host);
+            let host = host.trim_matches(['[', ']']).to_owned();
+            self.add_node(cx, id.clone(), NodeRole::Worker, hostname, host)?;
+        }
+        let former = self.nodes().filter(|node| node.is_manager() || node.manager_status.is_some());
+        let former: Vec<NodeId> = former.map(|node| node.id.clone()).collect();
+        for other in former.iter().filter(|other| *other != id) {
+            self.change_node(cx, other, |node| {
+                node.spec.role = NodeRole::Worker;
+                node.manager_status = None;
+            })?;
+        }
+        self.next_raft_id = self.next_raft_id.max(raft_id + 1);
+        self.change_node(cx, id, |node| {
+            node.spec.role = NodeRole::Manager;
+            let reachability = Default::default();
+            let manager = ManagerStatus { leader: false, reachability, addr, raft_id };
+            node.manager_status = Some(manager);
         })
     }
 

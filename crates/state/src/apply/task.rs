@@ -22,7 +22,7 @@ impl State {
     ) -> Result<(), Rejected> {
         let service = self.service(service_id.as_str()).filter(|service| !service.pending_delete);
         let service = service.ok_or_else(|| no_service(service_id))?;
-        let taken = |task: &Task| task.slot == slot && task.is_wanted() && !task.is_finished();
+        let taken = |task: &Task| task.slot == slot && task.holds_slot();
         if self.tasks_of(service_id).any(|task| taken(task)) {
             let name = &service.spec.name;
             return Err(Rejected::Exists(format!("a task in slot {slot} of service {name}")));
@@ -46,6 +46,7 @@ impl State {
             desired_state: TaskState::Running,
             networks_attachments: Vec::new(),
             withdrawn: None,
+            superseded: None,
         };
         self.allocate_task_addresses(cx, &mut task);
         self.save_task(cx, task);
@@ -164,6 +165,16 @@ impl State {
             task.withdrawn = Some(cx.revision);
             self.save_task(cx, task);
         }
+        Ok(())
+    }
+
+    pub(super) fn supersede_task(&mut self, cx: &mut Context, id: &TaskId) -> Result<(), Rejected> {
+        let mut task = self.existing(id)?;
+        if !task.holds_slot() {
+            return Err(Rejected::OutOfDate(format!("task {id}")));
+        }
+        task.superseded = Some(cx.revision);
+        self.save_task(cx, task);
         Ok(())
     }
 

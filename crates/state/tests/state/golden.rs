@@ -148,7 +148,7 @@ fn changes() -> Vec<(&'static str, Change)> {
         ),
         ("CreateTask", Change::CreateTask { id: task.clone(), service, slot: 2 }),
         ("AllocateTask", Change::AllocateTask { id: task.clone() }),
-        ("AssignTask", Change::AssignTask { id: task.clone(), node }),
+        ("AssignTask", Change::AssignTask { id: task.clone(), node: node.clone() }),
         ("ExplainTask", Change::ExplainTask { id: task.clone(), err: "no suitable node".into() }),
         ("ReportTask", Change::ReportTask { id: task.clone(), status: task_status() }),
         ("WithdrawTask", Change::WithdrawTask { id: task.clone() }),
@@ -156,7 +156,28 @@ fn changes() -> Vec<(&'static str, Change)> {
             "SetDesiredState",
             Change::SetDesiredState { id: task.clone(), state: TaskState::Shutdown },
         ),
-        ("RemoveTask", Change::RemoveTask { id: task }),
+        ("RemoveTask", Change::RemoveTask { id: task.clone() }),
+        (
+            "UpdateNode",
+            Change::UpdateNode {
+                id: node.clone(),
+                availability: Some(Availability::Drain),
+                label_add: Labels::from([("zone".into(), "a".into())]),
+                label_rm: vec!["rack".into()],
+            },
+        ),
+        ("SupersedeTask", Change::SupersedeTask { id: task }),
+        ("SetNodeRole", Change::SetNodeRole { id: node.clone(), role: NodeRole::Manager }),
+        ("DropManager", Change::DropManager { id: node.clone() }),
+        (
+            "TakeOver",
+            Change::TakeOver {
+                id: node,
+                hostname: "host".into(),
+                addr: "192.0.2.9:2377".into(),
+                raft_id: 7,
+            },
+        ),
     ]
 }
 
@@ -173,7 +194,9 @@ fn is_among_changes(change: &Change) -> bool {
         Change::AllocateTask { .. } | Change::AssignTask { .. } => true,
         Change::ExplainTask { .. } | Change::ReportTask { .. } => true,
         Change::WithdrawTask { .. } | Change::SetDesiredState { .. } => true,
-        Change::RemoveTask { .. } => true,
+        Change::RemoveTask { .. } | Change::UpdateNode { .. } => true,
+        Change::SupersedeTask { .. } | Change::SetNodeRole { .. } => true,
+        Change::DropManager { .. } | Change::TakeOver { .. } => true,
     }
 }
 
@@ -181,7 +204,7 @@ fn is_among_changes(change: &Change) -> bool {
 fn every_change_ever_written_is_still_read() {
     let changes = changes();
     let kinds: std::collections::BTreeSet<_> = changes.iter().map(|(kind, _)| kind).collect();
-    assert_eq!(kinds.len(), 22);
+    assert_eq!(kinds.len(), 27);
     for (kind, change) in changes {
         assert!(is_among_changes(&change));
         let command = Command { now: Timestamp(1_700_000_000_000_000_000), changes: vec![change] };
@@ -264,6 +287,8 @@ fn state() -> State {
     let changes = changes().into_iter().filter(|(kind, _)| !kind.starts_with("Remove"));
     let order = |kind: &str| match kind {
         "UpdateService" | "PurgeService" => None,
+        // Younger than the snapshot.
+        "UpdateNode" | "SupersedeTask" | "SetNodeRole" | "DropManager" | "TakeOver" => None,
         "ReportTask" => Some(2),
         _ => Some(1),
     };

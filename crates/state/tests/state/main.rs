@@ -3,5 +3,6 @@
 
 mod golden;
 mod model;
+mod nodes;
 mod rules;
 mod support;

@@ -144,10 +144,11 @@ fn check_tasks(before: &State, after: &State) {
         assert!(task.desired_state >= former.desired_state);
         assert!(former.node_id.is_empty() || former.node_id == task.node_id);
         assert!(former.withdrawn.is_none() || former.withdrawn == task.withdrawn);
+        assert!(former.superseded.is_none() || former.superseded == task.superseded);
         assert_eq!(former.spec, task.spec);
     }
     for service in after.services() {
-        let wanted = after.tasks_of(&service.id).filter(|t| t.is_wanted() && !t.is_finished());
+        let wanted = after.tasks_of(&service.id).filter(|t| t.holds_slot());
         let slots: Vec<u64> = wanted.map(|task| task.slot).collect();
         assert_eq!(slots.iter().collect::<BTreeSet<_>>().len(), slots.len(), "a slot twice");
     }
@@ -184,7 +185,29 @@ fn check_endpoints(state: &State, view: &NodeView) {
     }
 }
 
+/// Each manager has a Raft id that no other had before.
+fn check_managers(before: &State, after: &State) {
+    let ids = |state: &State| -> BTreeMap<u64, Id> {
+        let managers = state.nodes().filter_map(|node| {
+            let manager = node.manager_status.as_ref()?;
+            Some((manager.raft_id, node.id.clone()))
+        });
+        managers.collect()
+    };
+    let (former, now) = (ids(before), ids(after));
+    assert_eq!(now.len(), after.nodes().filter(|n| n.manager_status.is_some()).count());
+    let newest = former.keys().max().copied().unwrap_or(0);
+    for (raft_id, node) in now {
+        assert!(former.get(&raft_id) == Some(&node) || raft_id > newest, "{raft_id} is used again");
+        assert!(raft_id < after.next_raft_id(), "{raft_id} would be used again");
+    }
+    for node in after.nodes().filter(|node| node.is_manager()) {
+        assert!(node.manager_status.is_some(), "manager {} has no Raft id", node.id);
+    }
+}
+
 fn check(before: &State, after: &State) {
+    check_managers(before, after);
     check_addresses(after);
     check_networks(after);
     check_indexes(after);
@@ -222,7 +245,7 @@ fn random_logs_reach_every_kind_of_change() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut took_effect: BTreeMap<String, usize> = BTreeMap::new();
     let (mut ready, mut exhausted) = (0, 0);
-    for _ in 0..100 {
+    for _ in 0..200 {
         let mut state = State::new();
         for op in ops(60..120).new_tree(&mut runner).unwrap().current() {
             let change = op.resolve(&state);
@@ -235,7 +258,7 @@ fn random_logs_reach_every_kind_of_change() {
             exhausted += state.tasks().filter(|task| err(task)).count();
         }
     }
-    assert_eq!(took_effect.len(), 22, "{took_effect:?}");
+    assert_eq!(took_effect.len(), 27, "{took_effect:?}");
     assert!(took_effect.values().all(|count| *count >= 5), "{took_effect:?}");
     assert!(ready >= 100 && exhausted >= 100, "{ready} ready, {exhausted} without an address");
 }

@@ -4,10 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 use swarm_model::{
-    Cluster, ClusterSpec, ContainerSpec, EndpointMode, EndpointSpec, Id, Ipam, IpamConfig,
-    JoinTokens, Meta, NetworkAttachmentConfig, NetworkSpec, NodeDescription, NodeRole, NodeState,
-    Replicated, RootCaDocument, ServiceMode, ServiceSpec, TaskSpec, TaskState, TaskStatus,
-    Timestamp, UpdateState, UpdateStatus,
+    Availability, Cluster, ClusterSpec, ContainerSpec, EndpointMode, EndpointSpec, Id, Ipam,
+    IpamConfig, JoinTokens, Meta, NetworkAttachmentConfig, NetworkSpec, NodeDescription, NodeRole,
+    NodeState, Replicated, RootCaDocument, ServiceMode, ServiceSpec, TaskSpec, TaskState,
+    TaskStatus, Timestamp, UpdateState, UpdateStatus,
 };
 use swarm_state::{Change, State};
 
@@ -18,6 +18,8 @@ pub(crate) enum Op {
     Plain(Change),
     /// With its service or task replaced by one that exists, if one does: the pick-th.
     At(Change, usize),
+    /// A `TakeOver` by this node, with a Raft id that is new then.
+    TakeOver(Id),
     /// An `UpdateService`, based on the service's version, or on an older one.
     Update { service: Id, spec: Box<ServiceSpec>, stale: bool },
 }
@@ -33,6 +35,12 @@ impl Op {
                 }
                 change
             }
+            Op::TakeOver(id) => Change::TakeOver {
+                hostname: format!("host-of-{id}"),
+                addr: format!("{id}:2377"),
+                id,
+                raft_id: state.next_raft_id() + 2,
+            },
             Op::Update { service, spec, stale } => {
                 let current = state.service(service.as_str()).map_or(0, |s| s.meta.version.index);
                 let version = current.wrapping_sub(u64::from(stale));
@@ -67,6 +75,7 @@ fn target<'a>(change: &'a mut Change, state: &State, pick: usize) -> Option<(&'a
         | Change::ExplainTask { id, .. }
         | Change::ReportTask { id, .. }
         | Change::WithdrawTask { id }
+        | Change::SupersedeTask { id }
         | Change::SetDesiredState { id, .. }
         | Change::RemoveTask { id } => Some((id, task()?)),
         _ => None,
@@ -219,9 +228,17 @@ fn task() -> impl Strategy<Value = Id> {
 }
 
 fn node_op() -> impl Strategy<Value = Change> {
-    let role = prop_oneof![Just(NodeRole::Worker), Just(NodeRole::Manager)];
+    let role = prop::sample::select(vec![NodeRole::Worker, NodeRole::Manager]);
     let routes = proptest::collection::vec(any::<u8>(), 0..2);
+    let availability = prop::option::of(prop::sample::select(vec![
+        Availability::Active,
+        Availability::Pause,
+        Availability::Drain,
+    ]));
+    let labels = proptest::collection::btree_map("[a-c ]", "[xy]?", 0..2);
     prop_oneof![
+        2 => (node(), role.clone()).prop_map(|(id, role)| Change::SetNodeRole { id, role }),
+        2 => node().prop_map(|id| Change::DropManager { id }),
         2 => (node(), role).prop_map(|(id, role)| Change::AddNode {
             hostname: format!("host-of-{id}"),
             addr: format!("{id}:2377"),
@@ -232,13 +249,24 @@ fn node_op() -> impl Strategy<Value = Change> {
             .prop_map(|(id, host, mtu, v6, routes)| Change::DescribeNode {
                 addr: format!("{id}:2377"),
                 id,
-                description: Box::new(description(host, mtu, v6, routes)),
+                description: Box::new(NodeDescription {
+                    listen_addr: if mtu == 40 { String::new() } else { format!("192.0.2.{host}:2377") },
+                    ..description(host, mtu, v6, routes)
+                }),
             }),
         1 => (node(), any::<bool>()).prop_map(|(id, down)| Change::SetNodeState {
             id,
             state: if down { NodeState::Down } else { NodeState::Ready },
             message: "not heard of".into(),
         }),
+        1 => (node(), availability, labels, proptest::collection::vec("[a ]", 0..2)).prop_map(
+            |(id, availability, label_add, label_rm)| Change::UpdateNode {
+                id,
+                availability,
+                label_add,
+                label_rm,
+            }
+        ),
         1 => (node(), prop::bool::weighted(0.2))
             .prop_map(|(id, force)| Change::RemoveNode { id, force }),
     ]
@@ -280,6 +308,7 @@ fn task_op() -> impl Strategy<Value = Change> {
             status: TaskStatus { state, message: "reported".into(), ..TaskStatus::default() },
         }),
         1 => task().prop_map(|id| Change::WithdrawTask { id }),
+        1 => task().prop_map(|id| Change::SupersedeTask { id }),
         2 => (task(), task_state()).prop_map(|(id, state)| Change::SetDesiredState { id, state }),
         2 => task().prop_map(|id| Change::RemoveTask { id }),
     ]
@@ -291,6 +320,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Plain(Change::CreateCluster(Box::new(cluster())))),
         1 => Just(Op::Plain(Change::SetJoinTokens(tokens("second")))),
         8 => node_op().prop_map(Op::Plain),
+        1 => node().prop_map(Op::TakeOver),
         6 => (network(), network_spec())
             .prop_map(|(id, spec)| Op::Plain(Change::CreateNetwork { id, spec })),
         1 => network().prop_map(|id| Op::Plain(Change::RemoveNetwork { id })),
