@@ -1,5 +1,7 @@
 //! Docker's JSON shapes of what the model holds differently.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use swarm_model::{Network, Service, TaskState};
 use swarm_state::State;
@@ -75,12 +77,15 @@ fn tasks(state: &State, network: &Network, service: &Service) -> Value {
 
 /// A service as lists show it: with how many of its tasks run.
 pub(crate) fn service_with_status(state: &State, service: &Service) -> Value {
-    let running = state
+    // A slot that is handed over has two tasks for a moment.
+    let running: BTreeSet<u64> = state
         .tasks_of(&service.id)
         .filter(|task| task.is_wanted() && task.status.state == TaskState::Running)
         .filter(|task| state.node(task.node_id.as_str()).is_some_and(|node| node.is_alive()))
-        .count();
+        .map(|task| task.slot)
+        .collect();
     let mut value = json!(service);
-    value["ServiceStatus"] = json!({ "RunningTasks": running, "DesiredTasks": service.replicas() });
+    value["ServiceStatus"] =
+        json!({ "RunningTasks": running.len(), "DesiredTasks": service.replicas() });
     value
 }

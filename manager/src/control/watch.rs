@@ -83,8 +83,7 @@ pub(crate) fn progress(state: &State, heard: &Heard, id: &ServiceId, revision: u
         return Progress { failure: "the service was removed".into(), ..Progress::default() };
     };
     let tasks: Vec<&Arc<Task>> = state.tasks_of(id).collect();
-    let active: Vec<&Arc<Task>> =
-        tasks.iter().copied().filter(|task| task.is_wanted() && !task.is_finished()).collect();
+    let active: Vec<&Arc<Task>> = tasks.iter().copied().filter(|task| task.holds_slot()).collect();
     let alive = |task: &Task| {
         task.node_id.is_empty() || state.node(task.node_id.as_str()).is_some_and(|n| n.is_alive())
     };
@@ -94,7 +93,7 @@ pub(crate) fn progress(state: &State, heard: &Heard, id: &ServiceId, revision: u
             && alive(task)
     };
     let running = active.iter().filter(runs).count() as u64;
-    let leaving = tasks.iter().filter(|t| !t.is_wanted() && !t.is_finished() && alive(t));
+    let leaving = tasks.iter().filter(|t| !t.holds_slot() && !t.is_finished() && alive(t));
     let nodes = holders(state, service);
     let lagging = lagging(heard, &nodes, last_change(service, &tasks));
     let mut progress = Progress {

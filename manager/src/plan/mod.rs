@@ -3,6 +3,7 @@
 //! that decisions can be tested and simulated by the thousand.
 
 mod drain;
+mod handover;
 mod nodes;
 mod schedule;
 mod service;

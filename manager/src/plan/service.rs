@@ -1,6 +1,6 @@
 //! One service: from the tasks it has to the tasks it should have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use swarm_model::{
 use swarm_state::{Change, State};
 
 use super::slots::{Slot, by_slot};
-use super::{Facts, Plan, drain};
+use super::{Facts, Plan, drain, handover};
 
 /// Adds to `plan` what brings the service closer to its spec.
 pub(super) fn reconcile(
@@ -24,6 +24,7 @@ pub(super) fn reconcile(
     give_up_lost_tasks(state, &slots, plan);
     drain::advance(state, &slots, facts, plan);
     let count = active(state, &slots).count() as u64;
+    handover::advance(state, service, &slots, count, plan);
     if count > service.replicas() {
         shrink(state, service, &slots, count - service.replicas(), plan);
     } else {
@@ -48,7 +49,8 @@ fn active<'a>(
 }
 
 fn give_up_lost_tasks(state: &State, slots: &BTreeMap<u64, Slot<'_>>, plan: &mut Plan) {
-    for task in slots.values().filter_map(|slot| slot.active) {
+    let wanted = slots.values().flat_map(|slot| slot.active.iter().chain(&slot.superseded));
+    for task in wanted {
         if is_lost(state, task) {
             let id = task.id.clone();
             plan.changes.push(Change::SetDesiredState { id, state: TaskState::Shutdown });
@@ -84,7 +86,7 @@ fn shrink(
 }
 
 /// The first step of stopping a task: out of DNS and the balancers. What has no node yet has no traffic.
-fn withdraw(task: &Task) -> Change {
+pub(super) fn withdraw(task: &Task) -> Change {
     let id = task.id.clone();
     if task.node_id.is_empty() {
         Change::SetDesiredState { id, state: TaskState::Shutdown }
@@ -93,8 +95,8 @@ fn withdraw(task: &Task) -> Change {
     }
 }
 
-/// Fills `missing` slots: first those whose task ended by itself, as the restart policy says; then the
-/// lowest that are free.
+/// Fills `missing` slots: first those whose task ended by itself, as the restart policy says; then those whose
+/// task is superseded; then the lowest that are free.
 fn grow(
     state: &State,
     service: &Service,
@@ -124,7 +126,11 @@ fn grow(
         }
     }
     let updating = service.update_status.as_ref().is_some_and(|u| u.state == UpdateState::Updating);
-    for number in 1.. {
+    let superseded = slots.iter().filter(|(_, slot)| {
+        !slot.superseded.is_empty() && !occupied(slot) && slot.ended_by_itself().is_none()
+    });
+    let superseded: BTreeSet<u64> = superseded.map(|(number, _)| *number).collect();
+    for number in superseded.iter().copied().chain((1..).filter(|n| !superseded.contains(n))) {
         if missing == 0 {
             return;
         }
@@ -229,7 +235,7 @@ fn forget(
     plan: &mut Plan,
 ) {
     if service.pending_delete {
-        if slots.values().all(|slot| slot.active.is_none() && slot.leaving.is_empty()) {
+        if slots.values().all(Slot::is_empty) {
             plan.changes.push(Change::PurgeService { id: service.id.clone() });
         }
         return;
@@ -241,10 +247,8 @@ fn forget(
         let by_itself = slot.ended_by_itself().is_some();
         let stands_for_one = by_itself && missing > 0;
         missing -= u64::from(stands_for_one);
-        let scaled_away = slot.active.is_none()
-            && slot.leaving.is_empty()
-            && !stands_for_one
-            && (by_itself || active >= service.replicas());
+        let scaled_away =
+            slot.is_empty() && !stands_for_one && (by_itself || active >= service.replicas());
         let keep = if scaled_away { 0 } else { limit.max(usize::from(by_itself)) };
         for task in slot.ended.iter().skip(keep) {
             plan.changes.push(Change::RemoveTask { id: task.id.clone() });

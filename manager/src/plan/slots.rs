@@ -10,6 +10,8 @@ use swarm_model::{Task, TaskState, Timestamp};
 pub(super) struct Slot<'a> {
     /// The task that is wanted and has not ended.
     pub(super) active: Option<&'a Arc<Task>>,
+    /// Tasks that serve until `active` does.
+    pub(super) superseded: Vec<&'a Arc<Task>>,
     /// Tasks on their way out.
     pub(super) leaving: Vec<&'a Arc<Task>>,
     /// Tasks that ended, the one created last first.
@@ -23,8 +25,10 @@ pub(super) fn by_slot<'a>(tasks: impl Iterator<Item = &'a Arc<Task>>) -> BTreeMa
         let slot = slots.entry(task.slot).or_default();
         if task.is_finished() {
             slot.ended.push(task);
-        } else if task.is_wanted() {
+        } else if task.holds_slot() {
             slot.active = Some(task);
+        } else if task.is_wanted() {
+            slot.superseded.push(task);
         } else {
             slot.leaving.push(task);
         }
@@ -36,10 +40,16 @@ pub(super) fn by_slot<'a>(tasks: impl Iterator<Item = &'a Arc<Task>>) -> BTreeMa
 }
 
 impl<'a> Slot<'a> {
+    /// Whether all its tasks have ended.
+    pub(super) fn is_empty(&self) -> bool {
+        self.active.is_none() && self.superseded.is_empty() && self.leaving.is_empty()
+    }
+
     /// The slot's last task, if it ended by itself: nobody had taken it out of service.
     pub(super) fn ended_by_itself(&self) -> Option<&'a Arc<Task>> {
         let last = self.ended.first()?;
-        let newer = self.leaving.iter().any(|task| age(task) > age(last));
+        let mut others = self.leaving.iter().chain(&self.superseded);
+        let newer = others.any(|task| age(task) > age(last));
         if self.active.is_some() || newer || last.withdrawn.is_some() {
             return None;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use swarm_model::{Id, Task, TaskState, UpdateState};
+use swarm_model::{Availability, Id, Task, TaskState, UpdateState};
 use swarm_state::Change;
 
 use super::world::{World, node, spec};
@@ -26,6 +26,7 @@ enum Event {
     Lag(usize),
     Kill(usize),
     Revive(usize),
+    Offer(usize, Availability),
     Wait(u64),
     Scale(usize, u64),
     Update(usize),
@@ -37,6 +38,8 @@ fn event() -> impl Strategy<Value = Event> {
     let ended =
         prop::sample::select(vec![TaskState::Failed, TaskState::Complete, TaskState::Rejected]);
     let (service, host) = (0usize..3, 0usize..4);
+    use Availability::{Active, Drain, Pause};
+    let availability = prop::sample::select(vec![Active, Active, Drain, Pause]);
     prop_oneof![
         12 => Just(Event::Lead),
         16 => any::<usize>().prop_map(Event::Work),
@@ -44,7 +47,8 @@ fn event() -> impl Strategy<Value = Event> {
         3 => host.clone().prop_map(Event::Acknowledge),
         2 => host.clone().prop_map(Event::Lag),
         1 => host.clone().prop_map(Event::Kill),
-        1 => host.prop_map(Event::Revive),
+        1 => host.clone().prop_map(Event::Revive),
+        2 => (host, availability).prop_map(|(n, availability)| Event::Offer(n, availability)),
         3 => (1u64..3000).prop_map(Event::Wait),
         2 => (service.clone(), 0u64..6).prop_map(|(s, n)| Event::Scale(s, n)),
         1 => service.clone().prop_map(Event::Update),
@@ -86,6 +90,7 @@ fn happen(world: &mut World, event: Event) {
         Event::Kill(n) if world.hosts[&node(n)].up => world.kill(&node(n)),
         Event::Revive(n) if !world.hosts[&node(n)].up => world.revive(&node(n)),
         Event::Kill(_) | Event::Revive(_) => {}
+        Event::Offer(n, availability) => world.availability(&node(n), availability),
         Event::Wait(millis) => world.advance(Duration::from_millis(millis)),
         Event::Scale(at, replicas) => {
             if let Some(service) = exists(world, at) {
@@ -116,12 +121,8 @@ fn happen(world: &mut World, event: Event) {
 
 fn check(world: &World) {
     for service in world.state.services() {
-        let wanted: Vec<Arc<Task>> = world
-            .state
-            .tasks_of(&service.id)
-            .filter(|task| task.is_wanted() && !task.is_finished())
-            .cloned()
-            .collect();
+        let wanted: Vec<Arc<Task>> =
+            world.state.tasks_of(&service.id).filter(|task| task.holds_slot()).cloned().collect();
         let slots: BTreeSet<u64> = wanted.iter().map(|task| task.slot).collect();
         assert_eq!(slots.len(), wanted.len(), "two wanted tasks in one slot");
     }
@@ -179,6 +180,7 @@ proptest! {
         }
         for n in 0..4 {
             let id = node(n);
+            world.availability(&id, Availability::Active);
             world.hosts.get_mut(&id).unwrap().lags = false;
             if !world.hosts[&id].up || !world.is_alive(&id) {
                 world.revive(&id);

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_model::{
-    ContainerStatus, Id, IpamConfig, NetworkAttachmentConfig, NetworkSpec, NodeDescription,
-    NodeRole, NodeState, RestartCondition, Service, ServiceSpec, Task, TaskState, TaskStatus,
-    Timestamp,
+    Availability, ContainerStatus, Id, IpamConfig, Labels, NetworkAttachmentConfig, NetworkSpec,
+    NodeDescription, NodeRole, NodeState, RestartCondition, Service, ServiceSpec, Task, TaskState,
+    TaskStatus, Timestamp,
 };
 use swarm_state::{Change, Command, State};
 
@@ -303,10 +303,10 @@ impl World {
         self.describe(id);
     }
 
-    /// Unfinished, wanted tasks on live nodes or none.
+    /// Tasks that hold a slot, on live nodes or none.
     pub(super) fn wanted(&self, id: &str) -> Vec<Arc<Task>> {
         let id = id.into();
-        let tasks = self.state.tasks_of(&id).filter(|t| t.is_wanted() && !t.is_finished());
+        let tasks = self.state.tasks_of(&id).filter(|t| t.holds_slot());
         tasks.filter(|t| t.node_id.is_empty() || self.is_alive(&t.node_id)).cloned().collect()
     }
 
@@ -319,12 +319,21 @@ impl World {
     /// Unfinished tasks on their way out, on live nodes.
     pub(super) fn leaving(&self, id: &str) -> Vec<Arc<Task>> {
         let id = id.into();
-        let tasks = self.state.tasks_of(&id).filter(|t| !t.is_wanted() && !t.is_finished());
+        let tasks = self.state.tasks_of(&id).filter(|t| !t.holds_slot() && !t.is_finished());
         tasks.filter(|task| self.is_alive(&task.node_id)).cloned().collect()
     }
 
     pub(super) fn get(&self, id: &str) -> Arc<Service> {
         Arc::clone(self.state.service(id).unwrap())
+    }
+
+    pub(super) fn availability(&mut self, id: &Id, availability: Availability) {
+        self.change(Change::UpdateNode {
+            id: id.clone(),
+            availability: Some(availability),
+            label_add: Labels::new(),
+            label_rm: vec![],
+        });
     }
 
     pub(super) fn set_node(&mut self, id: &Id, state: NodeState) {
