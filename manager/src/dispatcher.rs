@@ -9,7 +9,7 @@ use swarm_model::{NodeDescription, NodeId, NodeView, TaskId, TaskStatus, codec, 
 use swarm_pki::require_node;
 use swarm_proto::dispatch::dispatcher_server::Dispatcher;
 use swarm_proto::dispatch::{
-    Describe, FromNode, Heartbeat, ManagerAddress, TaskReport, ToNode, from_node, to_node,
+    Describe, FromNode, Heartbeat, ManagerAddress, Standing, TaskReport, ToNode, from_node, to_node,
 };
 use swarm_state::{Change, Rejected};
 use tokio::sync::{broadcast, mpsc};
@@ -42,9 +42,19 @@ pub struct DispatcherService {
     pub(crate) managers: Managers,
 }
 
+/// What a node was told in a session, beside its view.
+#[derive(Default)]
+struct Told {
+    raft_id: Option<u64>,
+    managers: Vec<swarm_model::ManagerAddress>,
+}
+
 impl DispatcherService {
     async fn introduce(&self, node: &NodeId, describe: Describe) -> Result<(), Status> {
         let description = description(&describe)?;
+        if !self.managers.includes_this() {
+            return Err(Status::unavailable("this manager is not part of the swarm any more"));
+        }
         let change = Change::DescribeNode {
             id: node.clone(),
             description: Box::new(description),
@@ -86,7 +96,7 @@ impl DispatcherService {
 
     async fn talk(&self, session: &Session, to_node: &mpsc::Sender<Result<ToNode, Status>>) {
         let mut sent: Option<NodeView> = None;
-        let mut managers = Vec::new();
+        let mut told = Told::default();
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         loop {
             let message = tokio::select! {
@@ -94,20 +104,32 @@ impl DispatcherService {
                     Some(message) => message,
                     None => continue,
                 },
-                _ = heartbeat.tick() => {
-                    let now = self.managers.now();
-                    if now == managers {
-                        to_node::Message::Heartbeat(Heartbeat {})
-                    } else {
-                        managers = now;
-                        to_node::Message::Managers(on_the_wire(&managers))
-                    }
-                }
+                _ = heartbeat.tick() => self.show_life(&session.node, &mut told),
             };
             if to_node.send(Ok(ToNode { message: Some(message) })).await.is_err() {
                 return;
             }
         }
+    }
+
+    /// A message is due: news of the managers or of the node's own role, if there is any.
+    fn show_life(&self, node: &NodeId, told: &mut Told) -> to_node::Message {
+        let raft_id = {
+            let state = self.store.read();
+            let manager = state.node(node.as_str()).and_then(|node| node.manager_status.as_ref());
+            manager.map_or(0, |manager| manager.raft_id)
+        };
+        if told.raft_id != Some(raft_id) {
+            told.raft_id = Some(raft_id);
+            return to_node::Message::Standing(Standing { raft_id });
+        }
+        let managers = self.managers.now();
+        if told.managers != managers {
+            let message = to_node::Message::Managers(on_the_wire(&managers));
+            told.managers = managers;
+            return message;
+        }
+        to_node::Message::Heartbeat(Heartbeat {})
     }
 
     /// What the node has not been sent yet; remembers it as sent.

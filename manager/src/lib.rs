@@ -6,17 +6,22 @@
 //! - [`plan`] decides, purely; [`leader`] proposes what was decided;
 //! - [`dispatcher`] and [`sessions`] tell each node its view, [`reports`] hears what became of tasks;
 //! - [`link`] and [`fleet`] bring to the leader which nodes are heard of and how far they are;
-//! - `managers` tells nodes where the managers are;
+//! - [`backup`] is the file of a saved state;
+//! - [`health`] says how many managers may be lost, and who is missing;
+//! - `managers` tells nodes where the managers are; `demotions` takes from the quorum those that are to be workers;
 //! - [`control`] is what swarmctl talks to, [`membership`] how hosts join and leave, [`peer`] what
 //!   managers ask of each other.
 
 #![forbid(unsafe_code)]
 
 mod affected;
+pub mod backup;
 pub mod clock;
 pub mod control;
+mod demotions;
 pub mod dispatcher;
 pub mod fleet;
+pub mod health;
 pub mod leader;
 mod link;
 pub mod manager;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use swarm_model::{Cluster, ClusterSpec, JoinTokens, Meta, NodeId, NodeRole, RootCaDocument};
 use swarm_pki::{Connector, ExpectedPeer, JoinSecret, JoinToken, RootCa, require_manager};
@@ -20,8 +21,10 @@ use tonic::{Request, Status};
 
 use crate::clock;
 use crate::control::{Control, Images};
+use crate::demotions::Demotions;
 use crate::dispatcher::{DispatcherService, distribute};
 use crate::fleet::Fleet;
+use crate::health;
 use crate::leader::Leader;
 use crate::link::Link;
 use crate::managers::Managers;
@@ -37,6 +40,11 @@ use crate::store::Store;
 const LARGEST_COMMAND: usize = MAX_COMMAND + (64 << 10);
 /// What hosts without a certificate may send: a token, a certificate request, a name, an address.
 const LARGEST_REQUEST: usize = 32 << 10;
+
+/// How long the only manager may take to lead.
+const ELECTION: Duration = Duration::from_secs(20);
+/// How long another manager may take to show that it is there.
+const PROBE: Duration = Duration::from_secs(1);
 
 /// What a manager needs to start.
 pub struct ManagerOptions {
@@ -88,6 +96,7 @@ pub struct Manager {
     control: Control,
     membership: MembershipService,
     dispatcher: DispatcherService,
+    sessions: Sessions,
     /// End when this is dropped.
     _loops: JoinSet<()>,
 }
@@ -98,17 +107,16 @@ fn managers_only(request: Request<()>) -> Result<Request<()>, Status> {
     Ok(request)
 }
 
-/// Lets managers pass, but not those that were removed: their certificates are good for a while yet.
+/// Lets managers pass, but not those that were removed or demoted: their certificates are good for a while yet.
 fn require_member(store: &Store, request: Request<()>) -> Result<Request<()>, Status> {
     let peer = require_manager(&request)?;
-    match store.read().node(&peer.node_id) {
-        Some(_) => Ok(request),
-        // The code by which a proposal is tried again: this replica may be the one that is behind.
-        None => {
-            let text = format!("node {} is not part of the swarm", peer.node_id);
-            Err(Status::failed_precondition(text))
-        }
-    }
+    let text = match store.read().node(&peer.node_id) {
+        Some(node) if node.manager_status.is_some() => return Ok(request),
+        Some(_) => format!("node {} is a manager no more", peer.node_id),
+        None => format!("node {} is not part of the swarm", peer.node_id),
+    };
+    // The code by which a proposal is tried again: this replica may be the one that is behind.
+    Err(Status::failed_precondition(text))
 }
 
 /// Raft's view of the connector: managers only.
@@ -159,15 +167,32 @@ impl Manager {
             proposer: proposer.clone(),
             sessions: sessions.clone(),
             reports: reports.clone(),
-            managers,
+            managers: managers.clone(),
         };
         let mut loops = JoinSet::new();
+        let outdated = sessions.clone();
+        loops.spawn(async move {
+            // Their nodes would be told what was true once.
+            managers.when_without_this(|| outdated.end_all()).await;
+        });
         loops.spawn(reports.gather(proposer.clone()));
         loops.spawn(distribute(store.clone(), sessions.clone()));
+        let ends = sessions.clone();
         let link = Link { raft: raft.clone(), peers, sessions, fleet: fleet.clone() };
         loops.spawn(link.run());
+        let demotions =
+            Demotions { store: store.clone(), raft: raft.clone(), proposer: proposer.clone() };
+        loops.spawn(demotions.run());
         loops.spawn(Leader { store, raft: raft.clone(), fleet, proposer }.run());
-        Ok(Manager { options, raft, control, membership, dispatcher, _loops: loops })
+        Ok(Manager {
+            options,
+            raft,
+            control,
+            membership,
+            dispatcher,
+            sessions: ends,
+            _loops: loops,
+        })
     }
 
     /// Begins a cluster of this one manager.
@@ -194,6 +219,25 @@ impl Manager {
         };
         self.propose_first(node).await?;
         Ok(join_tokens)
+    }
+
+    /// Makes this the only manager, also in the replicated state: Raft has no other voter by now.
+    pub async fn take_over(&self, hostname: String) -> Result<(), ManagerError> {
+        let mut status = self.raft.status();
+        let leads = status.wait_for(|status| status.role == swarm_raft::Role::Leader);
+        match tokio::time::timeout(ELECTION, leads).await {
+            Ok(Ok(_)) => {}
+            _ => return Err(ManagerError::Propose("this manager does not come to lead".into())),
+        }
+        let change = Change::TakeOver {
+            id: self.options.node_id.clone(),
+            hostname,
+            addr: self.options.addr.clone(),
+            raft_id: self.options.raft_id,
+        };
+        self.propose_first(change).await?;
+        self.raft.update_addr(self.options.raft_id, self.options.addr.clone()).await?;
+        Ok(())
     }
 
     async fn propose_first(&self, change: Change) -> Result<(), ManagerError> {
@@ -239,6 +283,34 @@ impl Manager {
         &self.control.store
     }
 
+    /// What a user should know of the managers, in words.
+    pub fn warnings(&self) -> Vec<String> {
+        let status = self.raft.status().borrow().clone();
+        health::warnings(&status, &self.store().read())
+    }
+
+    /// That there is no quorum, and what to do; empty if there is one. Asks the other managers whether they are
+    /// there.
+    pub async fn quorum_lost(&self) -> String {
+        let status = self.raft.status().borrow().clone();
+        if status.quorum_lost_since.is_none() {
+            return String::new();
+        }
+        let mut calls = JoinSet::new();
+        for voter in status.voters.iter().filter(|voter| voter.id != status.id).cloned() {
+            let connector = self.options.connector.clone();
+            calls.spawn(async move {
+                let call = connector.connect(&voter.addr, ExpectedPeer::Manager);
+                let answers = tokio::time::timeout(PROBE, call).await.is_ok_and(|r| r.is_ok());
+                (!answers).then_some(voter.id)
+            });
+        }
+        let missing = calls.join_all().await;
+        let missing: Vec<_> =
+            status.voters.iter().filter(|v| missing.contains(&Some(v.id))).collect();
+        health::quorum_lost(&status, &self.store().read(), &missing)
+    }
+
     /// Whether this is the only manager: leaving would lose the swarm.
     pub fn is_last(&self) -> bool {
         let status = self.raft.status();
@@ -261,6 +333,7 @@ impl Manager {
 
     /// Ends cleanly: what was acknowledged is on disk already.
     pub async fn shutdown(self) -> Result<(), ManagerError> {
+        self.sessions.end_all();
         self.raft.shutdown().await.map_err(Into::into)
     }
 }

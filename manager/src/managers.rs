@@ -1,7 +1,7 @@
 //! Where the managers are that a node may turn to.
 
-use swarm_model::{ManagerAddress, NodeId};
-use swarm_raft::{Member, Raft};
+use swarm_model::ManagerAddress;
+use swarm_raft::{Member, Raft, Role, Status};
 use swarm_state::State;
 
 use crate::store::Store;
@@ -20,13 +20,33 @@ impl Managers {
         voting(&self.store.read(), &voters)
     }
 
-    /// The id of the node that is the manager `raft_id`, if there is one.
-    pub(crate) fn node_of(&self, raft_id: u64) -> Option<NodeId> {
+    /// Whether this manager still hears what the swarm decides: one that was taken out of the quorum does not.
+    pub(crate) fn includes_this(&self) -> bool {
+        is_part(&self.raft.status().borrow())
+    }
+
+    /// Calls `end` whenever this manager begins to hear nothing of the swarm any more; ends with Raft.
+    pub(crate) async fn when_without_this(&self, end: impl Fn()) {
+        let mut status = self.raft.status();
+        while status.wait_for(|status| !is_part(status)).await.is_ok() {
+            end();
+            if status.wait_for(is_part).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether a node is, and is to be, the manager `raft_id`.
+    pub(crate) fn is_wanted(&self, raft_id: u64) -> bool {
         let state = self.store.read();
         let is_it = |manager: &swarm_model::ManagerStatus| manager.raft_id == raft_id;
-        let node = state.nodes().find(|node| node.manager_status.as_ref().is_some_and(is_it))?;
-        Some(node.id.clone())
+        let mut managers = state.nodes().filter(|node| node.is_manager());
+        managers.any(|node| node.manager_status.as_ref().is_some_and(is_it))
     }
+}
+
+fn is_part(status: &Status) -> bool {
+    !matches!(status.role, Role::Removed | Role::Stopped | Role::Failed(_))
 }
 
 fn voting(state: &State, voters: &[Member]) -> Vec<ManagerAddress> {

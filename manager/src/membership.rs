@@ -170,7 +170,7 @@ impl Membership for MembershipService {
             return leader.become_voter(request.into_inner()).await;
         }
         let BecomeVoterRequest { raft_id, addr } = request.into_inner();
-        if self.managers.node_of(raft_id).is_none() {
+        if !self.managers.is_wanted(raft_id) {
             return Err(Status::permission_denied(format!(
                 "manager {raft_id} at {addr} is not part of the swarm"
             )));

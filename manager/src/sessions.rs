@@ -38,6 +38,8 @@ pub(crate) enum End {
     Replaced,
     /// The node was removed from the swarm.
     Removed,
+    /// This node is a manager no more.
+    Closed,
 }
 
 struct Progress {
@@ -91,6 +93,13 @@ impl Sessions {
     pub(crate) fn expel(&self, node: &NodeId) {
         if let Some(session) = self.lock().sessions.get(node) {
             session.end.send_replace(Some(End::Removed));
+        }
+    }
+
+    /// Ends all sessions: their nodes find another manager.
+    pub(crate) fn end_all(&self) {
+        for session in self.lock().sessions.values() {
+            session.end.send_replace(Some(End::Closed));
         }
     }
 

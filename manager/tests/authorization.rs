@@ -13,7 +13,9 @@ use swarm_pki::{
     NodeIdentity, Role, RootCa, TlsAcceptor, new_key_and_csr, server,
 };
 use swarm_proto::control::control_client::ControlClient;
-use swarm_proto::control::{Empty as Nothing, JoinTokenRequest, RemoveNodeRequest};
+use swarm_proto::control::{
+    Empty as Nothing, JoinTokenRequest, RemoveNodeRequest, UpdateNodeRequest,
+};
 use swarm_proto::dispatch::dispatcher_client::DispatcherClient;
 use swarm_proto::dispatch::{Describe, FromNode, ToNode, from_node};
 use swarm_proto::membership::membership_client::MembershipClient;
@@ -177,6 +179,8 @@ async fn managers_calls(channel: &Channel) -> Vec<(&'static str, Code)> {
         ("report sessions", code(peer.report_sessions(reports).await)),
         ("join token", code(control.join_token(token).await)),
         ("list nodes", code(control.list_nodes(Nothing {}).await)),
+        ("backup", code(control.backup(Nothing {}).await)),
+        ("update node", code(control.update_node(UpdateNodeRequest::default()).await)),
         ("become voter", code(membership.become_voter(voter).await)),
     ]
 }
@@ -200,7 +204,15 @@ async fn what_managers_ask_of_each_other_is_refused_to_all_others() {
     let ok: Vec<&str> = ok.collect();
     assert_eq!(
         ok,
-        ["raft append", "raft read", "propose", "report sessions", "join token", "list nodes"]
+        [
+            "raft append",
+            "raft read",
+            "propose",
+            "report sessions",
+            "join token",
+            "list nodes",
+            "backup"
+        ]
     );
     let voter = manager.iter().find(|(call, _)| *call == "become voter");
     assert_eq!(voter, Some(&("become voter", Code::PermissionDenied)), "no such manager");
@@ -216,6 +228,32 @@ async fn a_manager_that_was_removed_loses_its_say_before_its_certificate_expires
     let remove = RemoveNodeRequest { name: joined.node_id, force: true };
     own.remove_node(remove).await.unwrap();
     assert_eq!(code(client.list_nodes(Nothing {}).await), Code::FailedPrecondition);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_manager_that_was_demoted_loses_its_say_and_its_vote_and_gets_a_workers_certificate() {
+    let swarm = Swarm::new().await;
+    let (joined, former) = swarm.join(&swarm.tokens.manager, "192.0.2.9:2377").await.unwrap();
+    ControlClient::new(former.clone()).list_nodes(Nothing {}).await.unwrap();
+    let mut own = ControlClient::new(swarm.certified(MANAGER, Role::Manager).await);
+    let demote = |name: &str| UpdateNodeRequest {
+        name: name.to_owned(),
+        role: "worker".to_owned(),
+        ..UpdateNodeRequest::default()
+    };
+    own.update_node(demote(&joined.node_id)).await.unwrap();
+    let calls = ControlClient::new(former.clone()).list_nodes(Nothing {}).await;
+    assert_eq!(code(calls), Code::FailedPrecondition);
+    let voter = BecomeVoterRequest { raft_id: joined.raft_id, addr: "192.0.2.9:2377".to_owned() };
+    let mut membership = MembershipClient::new(former);
+    assert_eq!(code(membership.become_voter(voter).await), Code::PermissionDenied);
+    let (key, csr_pem) = new_key_and_csr().unwrap();
+    let renewed = membership.renew(RenewRequest { csr_pem }).await.unwrap().into_inner();
+    let identity = NodeIdentity::from_pem(&renewed.cert_pem, &key).unwrap();
+    assert_eq!(identity.role(), Role::Worker);
+    let last = own.update_node(demote(MANAGER)).await.unwrap_err();
+    assert_eq!(last.code(), Code::FailedPrecondition, "{last}");
+    assert_eq!(last.message(), "attempting to demote the last manager of the swarm");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

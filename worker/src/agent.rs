@@ -17,6 +17,7 @@ use crate::memory::Memory;
 use crate::networks::networks_of;
 use crate::session::Heard;
 use crate::supervisor::Supervisor;
+use crate::worker::Standing;
 
 /// How often the kernel is compared with what it should hold.
 const AUDIT: Duration = Duration::from_secs(30);
@@ -43,6 +44,8 @@ pub(crate) struct Agent {
     pub(crate) caller: Caller,
     /// What was heard; published for the tasks and for the file.
     pub(crate) memory: watch::Sender<Arc<Memory>>,
+    /// What the managers say this node is.
+    pub(crate) standing: watch::Sender<Option<Standing>>,
     /// Writes the file; ends once `memory` is gone.
     pub(crate) saving: JoinHandle<()>,
     pub(crate) work: Work,
@@ -154,6 +157,14 @@ impl Agent {
                 self.take(delta);
             }
             Event::Heard(Heard::Managers(managers)) => self.note_managers(managers),
+            Event::Heard(Heard::RaftId(raft_id)) => {
+                let standing = Standing { node: self.plane.node.clone(), raft_id };
+                self.standing.send_if_modified(|current| {
+                    let differs = current.as_ref() != Some(&standing);
+                    *current = Some(standing);
+                    differs
+                });
+            }
             Event::Removed => {
                 tracing::error!("{REMOVED}; its tasks are stopped");
                 self.caller.trouble.send_replace(REMOVED.into());

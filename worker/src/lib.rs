@@ -24,4 +24,4 @@ mod task;
 pub mod worker;
 
 pub use managers::Managers;
-pub use worker::{Prepared, Worker, WorkerError, WorkerOptions, resources};
+pub use worker::{Prepared, Standing, Worker, WorkerError, WorkerOptions, resources};

@@ -6,8 +6,8 @@ use swarm_model::{ManagerAddress, NodeDescription, ViewDelta, codec};
 use swarm_pki::ExpectedPeer;
 use swarm_proto::dispatch::dispatcher_client::DispatcherClient;
 use swarm_proto::dispatch::{
-    Acknowledged, Describe, FromNode, Heartbeat, TaskReport, TaskReports, ToNode, Trouble,
-    from_node, to_node,
+    Acknowledged, Describe, FromNode, Heartbeat, Standing, TaskReport, TaskReports, ToNode,
+    Trouble, from_node, to_node,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -41,6 +41,8 @@ pub(crate) enum Heard {
     Delta(ViewDelta),
     /// Where the managers are now.
     Managers(Vec<ManagerAddress>),
+    /// The node's id in Raft; none if it is a worker.
+    RaftId(Option<u64>),
 }
 
 /// An open session.
@@ -145,6 +147,9 @@ impl Session {
                     let managers = managers
                         .map(|m| ManagerAddress { node_id: m.node_id.into(), addr: m.addr });
                     return Some(Heard::Managers(managers.collect()));
+                }
+                to_node::Message::Standing(Standing { raft_id }) => {
+                    return Some(Heard::RaftId((raft_id != 0).then_some(raft_id)));
                 }
                 to_node::Message::Delta(bytes) => match codec::decode(&bytes) {
                     Ok(delta) => return Some(Heard::Delta(delta)),

@@ -55,6 +55,17 @@ pub struct WorkerOptions {
     pub connector: Connector,
     /// Where managers were when the node was set up.
     pub managers: Vec<ManagerAddress>,
+    /// Hears what the managers say this node is.
+    pub standing: watch::Sender<Option<Standing>>,
+}
+
+/// What a node is in its swarm, as its managers say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The node.
+    pub node: NodeId,
+    /// Its id in Raft, if it is a manager.
+    pub raft_id: Option<u64>,
 }
 
 /// A part of this node that cannot work here.
@@ -201,6 +212,7 @@ impl Prepared {
             }),
             supervisor: Supervisor::new(tools, found),
             memory,
+            standing: options.standing,
             saving: tokio::spawn(file.keep(known)),
             work: Work::default(),
         };

@@ -12,7 +12,7 @@ mod update;
 pub(crate) use image::ImageCommand;
 pub(crate) use list::{Format, ListArgs, PsArgs};
 pub(crate) use network::{CreateNetwork, NetworkCommand};
-pub(crate) use node::{NodeCommand, NodePs};
+pub(crate) use node::{NodeCommand, NodePs, UpdateNode};
 pub(crate) use service::{
     CreateService, EndpointModeArg, NetworkFlag, RestartConditionArg, ServiceCommand, WaitArgs,
 };
@@ -71,6 +71,12 @@ pub(crate) enum Command {
     },
     /// Show this node and its swarm
     Info(Info),
+    /// Save all that the swarm is, to begin it anew from with `swarmd restore`
+    Backup {
+        /// The file to write; it holds the swarm's keys
+        #[arg(value_name = "FILE")]
+        file: std::path::PathBuf,
+    },
     /// Manage nodes
     #[command(subcommand)]
     Node(NodeCommand),

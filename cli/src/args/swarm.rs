@@ -31,6 +31,9 @@ pub(crate) struct Init {
     /// Prefix length of a network's subnet from the pool [default: 24]
     #[arg(long, value_name = "N")]
     pub(crate) default_addr_pool_mask_length: Option<u8>,
+    /// Go on alone from this manager's state, when the other managers are lost for good
+    #[arg(long)]
+    pub(crate) force_new_cluster: bool,
 }
 
 /// Flags of `join`.

@@ -1,5 +1,6 @@
 //! What each command does: one file per group.
 
+mod backup;
 mod exec;
 mod image;
 mod info;
@@ -29,6 +30,7 @@ pub(crate) async fn run(host: &Host, command: Command) -> Result<(), Error> {
         Command::Join(flags) => swarm::join(client, flags).await,
         Command::JoinToken(flags) => swarm::join_token(client, flags).await,
         Command::Leave { force } => swarm::leave(client, force).await,
+        Command::Backup { file } => backup::run(client, &file).await,
         Command::Info(flags) => info::show(client, &flags).await,
         Command::Node(NodeCommand::Ps(flags)) => tasks::of_nodes(client, flags).await,
         Command::Node(command) => node::run(client, command).await,

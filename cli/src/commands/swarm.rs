@@ -18,6 +18,7 @@ pub(super) async fn init(mut client: Client, flags: Init) -> Result<(), Error> {
             .default_addr_pool_mask_length
             .unwrap_or_default()
             .into(),
+        force_new_cluster: flags.force_new_cluster,
     };
     let made = client.node.init(ask(request)).await?.into_inner();
     output::line(&format!(
@@ -44,6 +45,7 @@ pub(super) async fn join(mut client: Client, flags: Join) -> Result<(), Error> {
         data_path_addr: flags.data_path_addr.unwrap_or_default(),
     };
     let joined = client.node.join(ask(request)).await?.into_inner();
+    super::warnings(&joined.warnings);
     output::line(&format!("This node joined a swarm as a {}.", joined.role))
 }
 

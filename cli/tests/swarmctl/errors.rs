@@ -122,6 +122,43 @@ fn swarm_commands_print_docker_s_words() {
 }
 
 #[test]
+fn nodes_are_changed_in_docker_s_words() {
+    let fake = Fake::new();
+    fake.world().nodes = vec![crate::lists::node("n1", "pg-1", true)];
+    let line = "node update --availability drain --label-add a=1 --label-add b --label-rm c n1";
+    assert_eq!(run(&fake, line).ok(), "n1\n");
+    let asked = fake.world().asked.clone();
+    assert_eq!(asked, [r#"update_node n1 drain  {"a": "1", "b": ""} ["c"]"#]);
+    assert_eq!(run(&fake, "node promote n1").ok(), "Node n1 is already a manager.\n");
+    assert_eq!(run(&fake, "node demote n1").ok(), "Manager n1 demoted in the swarm.\n");
+    run(&fake, "node promote x").failed("Error: node x not found");
+    for usage in ["node update n1", "node update --availability off n1", "node promote"] {
+        assert_eq!(run(&fake, usage).code, Some(2), "{usage}");
+    }
+}
+
+#[test]
+fn a_backup_is_whole_or_not_there() {
+    let fake = Fake::new();
+    let file = fake.folder().join("swarm.backup");
+    let line = format!("backup {}", file.display());
+    let ran = run(&fake, &line);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.contains("Backup written to") && ran.stderr.contains("secret"), "{ran:?}");
+    assert_eq!(std::fs::read(&file).expect("the backup"), b"backup");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let again = format!("Error: cannot write {}: it exists already", file.display());
+    run(&fake, &line).failed(&again);
+
+    std::fs::remove_file(&file).expect("the backup is removed");
+    fake.world().stale = "no quorum".into();
+    run(&fake, &line).failed("Error: no quorum");
+    let left = std::fs::read_dir(fake.folder()).expect("a folder").count();
+    assert_eq!(left, 1, "only the socket");
+}
+
+#[test]
 fn a_closed_stdout_is_no_panic() {
     let fake = Fake::new();
     let mut child = spawn(&mut swarmctl(&fake, "init"));

@@ -141,9 +141,11 @@ impl Node for Api {
 
     async fn join(&self, request: Request<JoinRequest>) -> Answer<JoinResponse> {
         match request.into_inner().token.as_str() {
-            "good" => {
-                Ok(Response::new(JoinResponse { node_id: "n2".into(), role: "worker".into() }))
-            }
+            "good" => Ok(Response::new(JoinResponse {
+                node_id: "n2".into(),
+                role: "worker".into(),
+                warnings: vec![],
+            })),
             _ => Err(Status::permission_denied("invalid join token")),
         }
     }
@@ -324,6 +326,29 @@ impl Control for Api {
         let api = self.clone();
         tokio::spawn(async move { api.echo(start, input, sender).await });
         Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(receiver))))
+    }
+
+    async fn update_node(&self, request: Request<UpdateNodeRequest>) -> Answer<Changed> {
+        let UpdateNodeRequest { name, availability, role, label_add, label_rm } =
+            request.into_inner();
+        let added: std::collections::BTreeMap<_, _> = label_add.into_iter().collect();
+        let what = format!("update_node {name} {availability} {role} {added:?} {label_rm:?}");
+        self.changed(what, &name)
+    }
+
+    type BackupStream = tokio_stream::wrappers::ReceiverStream<Result<Chunk, Status>>;
+
+    /// In two pieces; or, while the world is out of date, one and then an error.
+    async fn backup(&self, _: Request<Empty>) -> Answer<Self::BackupStream> {
+        let (sender, receiver) = tokio::sync::mpsc::channel(2);
+        let fails = !self.world().stale.is_empty();
+        sender.try_send(Ok(Chunk { data: b"back".as_slice().into() })).expect("room");
+        let second = match fails {
+            true => Err(Status::unavailable("no quorum")),
+            false => Ok(Chunk { data: b"up".as_slice().into() }),
+        };
+        sender.try_send(second).expect("room");
+        Ok(Response::new(tokio_stream::wrappers::ReceiverStream::new(receiver)))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use swarm_balancer::Preference;
 use swarm_images::Reference;
 
@@ -12,11 +12,11 @@ use swarm_images::Reference;
 #[command(name = "swarmd", version)]
 pub(crate) struct Args {
     /// Where the node keeps what outlives a reboot
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/swarmd")]
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/swarmd", global = true)]
     pub(crate) state_dir: PathBuf,
 
     /// Where the node keeps what does not, and its socket swarmd.sock
-    #[arg(long, value_name = "DIR", default_value = "/run/swarmd")]
+    #[arg(long, value_name = "DIR", default_value = "/run/swarmd", global = true)]
     pub(crate) run_dir: PathBuf,
 
     /// A registry spoken to over plain HTTP (may be given several times)
@@ -26,6 +26,33 @@ pub(crate) struct Args {
     /// The engine that balances service VIPs on this node
     #[arg(long, value_enum, default_value_t = Balancer::Auto)]
     pub(crate) balancer: Balancer,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What to do instead of running the daemon.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum Command {
+    /// Make this host the first manager of a swarm as `swarmctl backup` saved it
+    Restore(Restore),
+}
+
+/// Flags of `restore`.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Restore {
+    /// The file that `swarmctl backup` wrote
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Address that other nodes reach this one at
+    #[arg(long, value_name = "IP|IFACE[:PORT]")]
+    pub(crate) advertise_addr: Option<String>,
+    /// Address to listen on
+    #[arg(long, value_name = "IP|IFACE[:PORT]")]
+    pub(crate) listen_addr: Option<String>,
+    /// Address that carries the traffic of overlay networks [default: the advertised one]
+    #[arg(long, value_name = "IP|IFACE")]
+    pub(crate) data_path_addr: Option<String>,
 }
 
 /// A choice of balancer engine.

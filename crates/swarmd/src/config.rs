@@ -27,6 +27,9 @@ pub(crate) struct NodeConfig {
     pub(crate) raft_id: Option<u64>,
     /// Where managers were when it joined.
     pub(crate) managers: Vec<ManagerAddress>,
+    /// It is the only manager left by Raft, and the swarm's state is yet to say so.
+    #[serde(default)]
+    pub(crate) takes_over: bool,
 }
 
 /// The files of a node in its state directory.
@@ -77,20 +80,36 @@ impl NodeFiles {
         write().with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// Whether there is anything of a node, whole or not.
+    pub(crate) fn is_of_a_node(&self) -> bool {
+        [self.dir.join(FILE), self.pki(), self.raft()].iter().any(|path| path.exists())
+    }
+
+    /// Whether there is what a manager of this node wrote.
+    pub(crate) fn has_raft(&self) -> bool {
+        self.raft().join("log").exists()
+    }
+
+    /// Removes what a former manager on this node left.
+    pub(crate) fn forget_raft(&self) -> Result<()> {
+        remove(&self.raft())
+    }
+
     /// Removes all that makes this host a node. Images stay.
     pub(crate) fn forget(&self) -> Result<()> {
         // The configuration goes first: without it the rest means nothing.
         let paths = [self.dir.join(FILE), self.dir.join("view.bin"), self.pki(), self.raft()];
-        for path in paths {
-            let removed =
-                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            match removed {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(e).with_context(|| format!("cannot remove {}", path.display()));
-                }
-                _ => {}
-            }
+        paths.iter().try_for_each(|path| remove(path))
+    }
+}
+
+/// Removes a file or a directory, if it is there.
+fn remove(path: &Path) -> Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", path.display()))
         }
-        Ok(())
+        _ => Ok(()),
     }
 }

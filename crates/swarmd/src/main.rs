@@ -2,6 +2,7 @@
 //! part of a swarm, other nodes over mTLS.
 
 mod addresses;
+mod alone;
 mod args;
 mod config;
 mod images;
@@ -9,6 +10,8 @@ mod local;
 mod membership;
 mod node;
 mod renew;
+mod restore;
+mod roles;
 mod server;
 mod socket;
 
@@ -44,5 +47,10 @@ fn main() -> ExitCode {
 
 #[tokio::main(worker_threads = 2)]
 async fn run(args: args::Args) -> anyhow::Result<()> {
-    local::serve(args).await
+    let Some(args::Command::Restore(restore)) = args.command else {
+        return local::serve(args).await;
+    };
+    let said = restore::run(&args.state_dir, &args.run_dir, restore).await?;
+    println!("{said}");
+    Ok(())
 }

@@ -17,8 +17,9 @@ use swarm_proto::membership::{BecomeVoterRequest, Empty, IssueRequest, IssueResp
 use time::OffsetDateTime;
 
 use crate::addresses::{Addresses, Given, SWARM_PORT, local_towards};
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, NodeFiles};
 use crate::node::{Host, Node};
+use swarm_raft::Role as RaftRole;
 
 /// How long the manager that is joined may take for each step.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -51,12 +52,13 @@ pub(crate) async fn init(host: &Host, request: InitRequest) -> Result<(Node, Ini
         data_path_port: spec.data_path_port,
         raft_id: Some(1),
         managers: Vec::new(),
+        takes_over: false,
     };
     let roots = vec![ca.cert().clone()];
     let new = NewCluster { ca, spec, hostname: host.hostname.clone() };
     host.files.forget()?; // what an interrupted attempt left
     let started = async {
-        store(host, &identity, &roots)?;
+        store(&host.files, &identity, &roots)?;
         Node::start(host, config.clone(), identity, roots, Some(new)).await
     };
     let (node, tokens) = undo_unless(host, started.await)?;
@@ -142,7 +144,7 @@ pub(crate) async fn join(host: &Host, request: JoinRequest) -> Result<(Node, Joi
     host.files.forget()?; // what an interrupted attempt left
     let started = async {
         let roots = vec![root];
-        store(host, &identity, &roots)?;
+        store(&host.files, &identity, &roots)?;
         Node::start(host, config.clone(), identity.clone(), roots, None).await
     };
     let (node, _) = undo_unless(host, started.await)?;
@@ -152,7 +154,8 @@ pub(crate) async fn join(host: &Host, request: JoinRequest) -> Result<(Node, Joi
         }
         return Err(abandon(host, node, e).await);
     }
-    Ok((node, JoinResponse { node_id: answer.node_id, role: answer.role }))
+    let warnings = node.manager.as_ref().map(|manager| manager.warnings()).unwrap_or_default();
+    Ok((node, JoinResponse { node_id: answer.node_id, role: answer.role, warnings }))
 }
 
 /// The last step of joining: a restart will find the swarm, and a manager becomes part of its quorum.
@@ -164,22 +167,29 @@ async fn settle(host: &Host, node: &Node, remote: &str) -> Result<()> {
     }
 }
 
-/// A joining that was cut short after [`settle`] had begun: the manager is not part of the quorum. Asks
-/// until it is.
+/// A manager that is not part of the quorum yet, because it was just promoted, or its joining was cut short after
+/// [`settle`] had begun: asks until it is, or is not to be one any more.
 pub(crate) fn complete(node: &Node) -> Option<impl Future<Output = ()> + Send + 'static> {
     let raft_id = node.config.raft_id?;
     let mut status = node.manager.as_ref()?.raft().status();
     let (connector, config) = (node.connector.clone(), node.config.clone());
     let managers = node.worker.managers().clone();
     Some(async move {
-        while status.borrow_and_update().voters.is_empty() {
+        while {
+            let status = status.borrow_and_update();
+            let gone =
+                matches!(status.role, RaftRole::Removed | RaftRole::Stopped | RaftRole::Failed(_));
+            !gone && status.voters.iter().all(|voter| voter.id != raft_id)
+        } {
             for manager in managers.all().iter().filter(|m| m.addr != config.advertise_addr) {
                 if let Err(e) = become_voter(&connector, &config, &manager.addr, raft_id).await {
                     tracing::warn!("{e:#}");
+                    continue;
                 }
+                break;
             }
             // Either it takes a moment to show, or a manager is asked again.
-            let _ = tokio::time::timeout(PATIENCE, status.changed()).await;
+            let _ = tokio::time::timeout(RETRY_PAUSE, status.changed()).await;
         }
     })
 }
@@ -208,6 +218,7 @@ fn config_of(addresses: &Addresses, answer: &IssueResponse) -> Result<NodeConfig
                 addr: member.addr.clone(),
             })
             .collect(),
+        takes_over: false,
     })
 }
 
@@ -236,8 +247,9 @@ async fn become_voter(
     Ok(())
 }
 
-fn store(host: &Host, identity: &NodeIdentity, roots: &[RootCert]) -> Result<()> {
-    let dir = host.files.pki();
+/// Writes a node's certificate and the roots it trusts.
+pub(crate) fn store(files: &NodeFiles, identity: &NodeIdentity, roots: &[RootCert]) -> Result<()> {
+    let dir = files.pki();
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     save_roots(&dir, roots)?;
     identity.save(&dir)?;

@@ -13,8 +13,9 @@ use swarm_model::{JoinTokens, ManagerAddress};
 use swarm_pki::{
     AcceptorOptions, Connector, ConnectorOptions, Credentials, NodeIdentity, RootCert, TlsAcceptor,
 };
-use swarm_worker::{Prepared, Worker, WorkerOptions};
+use swarm_worker::{Prepared, Standing, Worker, WorkerOptions};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
@@ -31,6 +32,8 @@ pub(crate) struct Host {
     pub(crate) files: NodeFiles,
     pub(crate) images: ImageStore,
     pub(crate) balancer: Preference,
+    /// What this host is in its swarm, as that says.
+    pub(crate) standing: watch::Sender<Option<Standing>>,
 }
 
 /// A node of a swarm.
@@ -39,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) connector: Connector,
     pub(crate) manager: Option<Manager>,
     pub(crate) worker: Worker,
+    /// What other nodes may call.
+    routes: watch::Sender<Routes>,
     server: Server,
     /// End with the node.
     background: JoinSet<()>,
@@ -66,6 +71,7 @@ impl Node {
             });
         }
         let acceptor = TlsAcceptor::new(&credentials, AcceptorOptions::default())?;
+        let mut config = config;
         let prepared = Prepared::new(WorkerOptions {
             node_id: identity.node_id().into(),
             hostname: host.hostname.clone(),
@@ -79,24 +85,40 @@ impl Node {
             balancer: host.balancer,
             connector: connector.clone(),
             managers,
+            standing: host.standing.clone(),
         })
         .await?;
-        let (manager, tokens) = start_manager(host, &config, &identity, &connector, new).await?;
+        let (manager, tokens) = match config.raft_id {
+            Some(raft_id) => {
+                let manager = start_manager(host, &config, raft_id, &connector).await?;
+                let (manager, tokens) = bootstrap(manager, new).await?;
+                if config.takes_over {
+                    manager.take_over(host.hostname.clone()).await?;
+                    config.takes_over = false;
+                    host.files.save(&config)?;
+                }
+                (Some(manager), tokens)
+            }
+            None => (None, None),
+        };
         let worker = prepared.start();
-        let mut routes = worker.add_services(Routes::default());
-        if let Some(manager) = &manager {
-            routes = manager.add_services(routes);
-        }
-        let server = Server::start(listener, &acceptor, routes);
+        let (routes, served) = watch::channel(services(&worker, manager.as_ref()));
+        let server = Server::start(listener, &acceptor, served);
         let mut background = JoinSet::new();
         let managers = worker.managers().clone();
         background.spawn(renew::run(connector.clone(), host.files.clone(), managers));
-        Ok((Node { config, connector, manager, worker, server, background }, tokens))
+        Ok((Node { config, connector, manager, worker, routes, server, background }, tokens))
     }
 
     /// Has something done beside, until it is done or the node ends.
     pub(crate) fn spawn(&mut self, work: impl Future<Output = ()> + Send + 'static) {
         self.background.spawn(work);
+    }
+
+    /// Gives the node a manager, or takes its away, which is returned: it is still to be shut down.
+    pub(crate) fn replace_manager(&mut self, manager: Option<Manager>) -> Option<Manager> {
+        self.routes.send_replace(services(&self.worker, manager.as_ref()));
+        std::mem::replace(&mut self.manager, manager)
     }
 
     /// This node's id.
@@ -132,14 +154,22 @@ async fn end_manager(manager: Option<Manager>) -> Result<()> {
     }
 }
 
-async fn start_manager(
+fn services(worker: &Worker, manager: Option<&Manager>) -> Routes {
+    let routes = worker.add_services(Routes::default());
+    match manager {
+        Some(manager) => manager.add_services(routes),
+        None => routes,
+    }
+}
+
+/// Starts the manager `raft_id` of the node that the connector's certificate is of.
+pub(crate) async fn start_manager(
     host: &Host,
     config: &NodeConfig,
-    identity: &NodeIdentity,
+    raft_id: u64,
     connector: &Connector,
-    new: Option<NewCluster>,
-) -> Result<(Option<Manager>, Option<JoinTokens>)> {
-    let Some(raft_id) = config.raft_id else { return Ok((None, None)) };
+) -> Result<Manager> {
+    let identity = connector.credentials().identity().context("this node has no certificate")?;
     let options = ManagerOptions {
         node_id: identity.node_id().into(),
         raft_id,
@@ -148,10 +178,17 @@ async fn start_manager(
         connector: connector.clone(),
         images: Arc::new(ImageCheck(host.images.clone())),
     };
-    let manager = Manager::start(options).await?;
-    let Some(new) = new else { return Ok((Some(manager), None)) };
+    Ok(Manager::start(options).await?)
+}
+
+/// Lets a manager begin a swarm, if it is to.
+async fn bootstrap(
+    manager: Manager,
+    new: Option<NewCluster>,
+) -> Result<(Manager, Option<JoinTokens>)> {
+    let Some(new) = new else { return Ok((manager, None)) };
     match manager.bootstrap(new).await {
-        Ok(tokens) => Ok((Some(manager), Some(tokens))),
+        Ok(tokens) => Ok((manager, Some(tokens))),
         Err(e) => {
             // Else its log would stay open, and the next attempt would find it in use.
             manager.shutdown().await?;

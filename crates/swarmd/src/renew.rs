@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use swarm_pki::{Connector, ExpectedPeer, NodeIdentity, RootCert, new_key_and_csr, save_roots};
+use swarm_pki::{
+    Connector, ExpectedPeer, NodeIdentity, Role, RootCert, new_key_and_csr, save_roots,
+};
 use swarm_proto::membership::RenewRequest;
 use swarm_proto::membership::membership_client::MembershipClient;
 use swarm_worker::Managers;
@@ -23,7 +25,7 @@ pub(crate) async fn run(connector: Connector, files: NodeFiles, managers: Manage
     loop {
         let Some(identity) = connector.credentials().identity() else { return };
         until(identity.renew_at(rand::random())).await;
-        while let Err(e) = renew(&connector, &files, &managers).await {
+        while let Err(e) = renew(&connector, &files, &managers, None).await {
             tracing::warn!("cannot renew this node's certificate: {e:#}");
             tokio::time::sleep(RETRY_PAUSE).await; // before a manager is asked again
         }
@@ -41,13 +43,27 @@ async fn until(date: OffsetDateTime) {
     }
 }
 
-async fn renew(connector: &Connector, files: &NodeFiles, managers: &Managers) -> Result<()> {
+/// Gets a new certificate; if a role is given, only one for that: a manager whose replica lags behind does not know
+/// yet that the node's role has changed.
+pub(crate) async fn renew(
+    connector: &Connector,
+    files: &NodeFiles,
+    managers: &Managers,
+    role: Option<Role>,
+) -> Result<()> {
     let (key, csr_pem) = new_key_and_csr()?;
     let mut last = anyhow::anyhow!("no manager is known");
     for manager in managers.all() {
         match ask(connector, &manager.addr, &csr_pem).await {
             Ok(answer) => {
                 let identity = NodeIdentity::from_pem(&answer.cert_pem, &key)?;
+                if role.is_some_and(|role| role != identity.role()) {
+                    last = anyhow::anyhow!(
+                        "the manager at {} does not know of the change",
+                        manager.addr
+                    );
+                    continue;
+                }
                 let roots = [RootCert::from_pem(&answer.root_pem)?];
                 connector.credentials().set_roots(&roots)?;
                 save_roots(&files.pki(), &roots)?;

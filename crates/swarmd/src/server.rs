@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tonic::service::Routes;
 use tonic::transport::server::Connected;
+use tower::ServiceExt;
 
 /// How long the end of the listener is waited for: it takes no time.
 const CLOSE: Duration = Duration::from_secs(5);
@@ -26,8 +27,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves `routes` to whom `acceptor` lets in.
-    pub(crate) fn start(listener: TcpListener, acceptor: &TlsAcceptor, routes: Routes) -> Server {
+    /// Serves to whom `acceptor` lets in what `routes` holds at the time of each call: a node's services change
+    /// with its role, and no call under way is to notice.
+    pub(crate) fn start(
+        listener: TcpListener,
+        acceptor: &TlsAcceptor,
+        routes: watch::Receiver<Routes>,
+    ) -> Server {
+        let routes = Routes::default().into_axum_router().fallback_service(tower::service_fn(
+            move |request| routes.borrow().clone().oneshot(request),
+        ));
+        let routes = Routes::from(routes);
         let end = watch::Sender::new(());
         let mut incoming = acceptor.incoming(listener);
         let closed = Box::pin(incoming.closed());
@@ -186,11 +196,16 @@ mod tests {
             let listener = TcpListener::bind(&addr).await.unwrap();
             addr = listener.local_addr().unwrap().to_string();
             let routes = Routes::default().add_service(PeerServer::new(Listens));
-            let server = Server::start(listener, &acceptor, routes);
+            let (routes, served) = watch::channel(routes);
+            let server = Server::start(listener, &acceptor, served);
             let connector = Connector::new(credentials.clone(), ConnectorOptions::default());
             let channel = connector.connect(&addr, ExpectedPeer::Manager).await.unwrap();
             let mut client = PeerClient::new(channel);
             client.propose(ProposeRequest::default()).await.unwrap();
+            routes.send_replace(Routes::default());
+            let gone = client.propose(ProposeRequest::default()).await.unwrap_err();
+            assert_eq!(gone.code(), tonic::Code::Unimplemented, "the service was taken away");
+            routes.send_replace(Routes::default().add_service(PeerServer::new(Listens)));
             let call = tokio::spawn(async move {
                 let reports = tokio_stream::pending::<SessionReport>();
                 client.report_sessions(reports).await

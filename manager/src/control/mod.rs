@@ -5,6 +5,7 @@ mod io;
 mod networks;
 mod nodes;
 mod resolve;
+mod roles;
 mod services;
 mod shape;
 mod tasks;
@@ -20,10 +21,10 @@ use serde::de::DeserializeOwned;
 use swarm_model::NodeId;
 use swarm_proto::control::control_client::ControlClient;
 use swarm_proto::control::{
-    Changed, Document, Documents, Empty, ExecInput, ExecOutput, InspectNetworkRequest,
+    Changed, Chunk, Document, Documents, Empty, ExecInput, ExecOutput, InspectNetworkRequest,
     JoinTokenRequest, JoinTokenResponse, ListTasksRequest, LogRecord, LogsRequest, Progress,
-    Reference, RemoveNodeRequest, ScaleServiceRequest, UpdateServiceRequest, WatchServiceRequest,
-    control_server,
+    Reference, RemoveNodeRequest, ScaleServiceRequest, UpdateNodeRequest, UpdateServiceRequest,
+    WatchServiceRequest, control_server,
 };
 use swarm_raft::{ProposeError, Raft};
 use tokio::sync::mpsc;
@@ -31,13 +32,17 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::backup;
+use crate::clock;
 use crate::fleet::Fleet;
 use crate::peers::Peers;
 use crate::proposer::Proposer;
 use crate::store::Store;
 
-/// Progress messages that may wait for a slow reader.
+/// Messages that may wait for a slow reader.
 const PROGRESS_QUEUE: usize = 16;
+/// Bytes of a backup in one message.
+const PIECE: usize = 256 << 10;
 
 /// Checks that an image can be had before a service is made of it.
 pub trait Images: Send + Sync + 'static {
@@ -72,10 +77,34 @@ impl Control {
         })
     }
 
+    /// All that `swarmd restore` needs, in pieces: nothing confirmed before the call is missing.
+    async fn backup_now(&self) -> Result<ReceiverStream<Result<Chunk, Status>>, Status> {
+        self.barrier().await?;
+        let state = self.store.read().clone();
+        let encoded = tokio::task::spawn_blocking(move || backup::encode(&state, clock::now()));
+        let file = Bytes::from(encoded.await.map_err(|e| Status::internal(e.to_string()))?);
+        let (sender, receiver) = mpsc::channel(PROGRESS_QUEUE);
+        tokio::spawn(async move {
+            for start in (0..file.len()).step_by(PIECE) {
+                let data = file.slice(start..file.len().min(start + PIECE));
+                if sender.send(Ok(Chunk { data })).await.is_err() {
+                    return; // nobody reads on
+                }
+            }
+        });
+        Ok(ReceiverStream::new(receiver))
+    }
+
     /// As [`Self::barrier`], for lists: without a quorum they still answer, and say why they may be
     /// out of date.
     async fn freshen(&self) -> String {
-        self.barrier().await.err().map(|e| e.message().to_owned()).unwrap_or_default()
+        let Err(error) = self.barrier().await else { return String::new() };
+        match self.raft.status().borrow().quorum_lost_since {
+            Some(since) => {
+                format!("the swarm has had no quorum for {} s", since.elapsed().as_secs())
+            }
+            None => error.message().to_owned(),
+        }
     }
 }
 
@@ -193,5 +222,15 @@ impl control_server::Control for Control {
 
     async fn exec(&self, request: Request<Streaming<ExecInput>>) -> Answer<Self::ExecStream> {
         self.exec_now(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn update_node(&self, request: Request<UpdateNodeRequest>) -> Answer<Changed> {
+        self.update_node_now(request.into_inner()).await.map(Response::new)
+    }
+
+    type BackupStream = ReceiverStream<Result<Chunk, Status>>;
+
+    async fn backup(&self, _: Request<Empty>) -> Answer<Self::BackupStream> {
+        self.backup_now().await.map(Response::new)
     }
 }

@@ -1,12 +1,13 @@
-//! `node ls | inspect | rm`, `join-token`.
+//! `node ls | inspect | update | rm`, `join-token`.
 
 use std::sync::Arc;
 
-use swarm_model::{JoinTokens, Node, Reachability};
+use swarm_model::{Availability, JoinTokens, Node, NodeRole, Reachability};
 use swarm_pki::{JoinSecret, JoinToken, RootCa};
 use swarm_proto::control::control_client::ControlClient;
 use swarm_proto::control::{
     Changed, Document, Documents, JoinTokenRequest, JoinTokenResponse, RemoveNodeRequest,
+    UpdateNodeRequest,
 };
 use swarm_raft::Status as RaftStatus;
 use swarm_state::Change;
@@ -30,6 +31,31 @@ fn shown(node: &Arc<Node>, raft: &RaftStatus) -> Node {
     node
 }
 
+fn availability(word: &str) -> Result<Option<Availability>, Status> {
+    Ok(Some(match word {
+        "" => return Ok(None),
+        "active" => Availability::Active,
+        "pause" => Availability::Pause,
+        "drain" => Availability::Drain,
+        other => {
+            let text = format!("unknown availability {other:?}: use active, pause or drain");
+            return Err(Status::invalid_argument(text));
+        }
+    }))
+}
+
+fn role(word: &str) -> Result<Option<NodeRole>, Status> {
+    Ok(Some(match word {
+        "" => return Ok(None),
+        "worker" => NodeRole::Worker,
+        "manager" => NodeRole::Manager,
+        other => {
+            let text = format!("unknown role {other:?}: use worker or manager");
+            return Err(Status::invalid_argument(text));
+        }
+    }))
+}
+
 impl Control {
     pub(super) async fn list_nodes_now(&self) -> Result<Documents, Status> {
         let stale = self.freshen().await;
@@ -49,6 +75,33 @@ impl Control {
     /// `self` means the node that is asked, as in Docker.
     pub(super) fn own_name(&self, name: &str) -> String {
         if name == "self" { self.node_id.to_string() } else { name.to_owned() }
+    }
+
+    pub(super) async fn update_node_now(
+        &self,
+        request: UpdateNodeRequest,
+    ) -> Result<Changed, Status> {
+        let availability = availability(&request.availability)?;
+        let role = role(&request.role)?;
+        self.barrier().await?;
+        let node = resolve::node(&self.store.read(), &self.own_name(&request.name))?;
+        let mut changed = Changed { id: node.id.to_string(), ..Changed::default() };
+        let labels = !request.label_add.is_empty() || !request.label_rm.is_empty();
+        if availability.is_some() || labels {
+            let change = Change::UpdateNode {
+                id: node.id.clone(),
+                availability,
+                label_add: request.label_add.into_iter().collect(),
+                label_rm: request.label_rm,
+            };
+            changed.revision = self.proposer.propose_one(change).await?.revision;
+        }
+        changed.warnings = match role {
+            Some(NodeRole::Manager) => self.promote(&node).await?,
+            Some(NodeRole::Worker) => self.demote(&node).await?,
+            None => Vec::new(),
+        };
+        Ok(changed)
     }
 
     pub(super) async fn remove_node_now(
@@ -78,7 +131,7 @@ impl Control {
         let hostname = &node.description.hostname;
         if node.is_alive() {
             return Err(Status::failed_precondition(format!(
-                "node {hostname} is a manager and part of the quorum: let it leave first (swarmctl leave --force there)",
+                "node {hostname} is a manager and part of the quorum: demote it first (swarmctl node demote {hostname})",
             )));
         }
         if !request.force {

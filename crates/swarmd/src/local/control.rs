@@ -6,7 +6,7 @@ use swarm_proto::control::control_server::Control as ControlApi;
 use swarm_proto::control::{
     Changed, Document, Documents, Empty, ExecInput, InspectNetworkRequest, JoinTokenRequest,
     JoinTokenResponse, ListTasksRequest, LogsRequest, Reference, RemoveNodeRequest,
-    ScaleServiceRequest, UpdateServiceRequest, WatchServiceRequest,
+    ScaleServiceRequest, UpdateNodeRequest, UpdateServiceRequest, WatchServiceRequest,
 };
 use tonic::{Request, Response, Status, Streaming};
 
@@ -123,5 +123,15 @@ impl ControlApi for LocalControl {
 
     async fn exec(&self, request: Request<Streaming<ExecInput>>) -> Answer<Self::ExecStream> {
         self.manager().await?.exec(request).await
+    }
+
+    async fn update_node(&self, request: Request<UpdateNodeRequest>) -> Answer<Changed> {
+        self.manager().await?.update_node(request).await
+    }
+
+    type BackupStream = <Control as ControlApi>::BackupStream;
+
+    async fn backup(&self, request: Request<Empty>) -> Answer<Self::BackupStream> {
+        self.manager().await?.backup(request).await
     }
 }

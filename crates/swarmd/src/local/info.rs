@@ -1,7 +1,6 @@
 //! What `swarmctl info` tells of this host and its swarm, in Docker's shape.
 
 use serde_json::{Value, json};
-use swarm_raft::Status;
 
 use super::Daemon;
 use crate::node::Node;
@@ -11,7 +10,10 @@ pub(super) async fn info(daemon: &Daemon) -> Value {
     let resources = swarm_worker::resources();
     let (swarm, warnings) = match node.as_ref() {
         None => (json!({ "NodeID": "", "LocalNodeState": "inactive" }), Vec::new()),
-        Some(node) => (swarm(node), warnings(node)),
+        Some(node) => {
+            let warnings = node.manager.as_ref().map(|manager| manager.warnings());
+            (swarm(node).await, warnings.unwrap_or_default())
+        }
     };
     json!({
         "ID": swarm["NodeID"],
@@ -28,7 +30,7 @@ pub(super) async fn info(daemon: &Daemon) -> Value {
     })
 }
 
-fn swarm(node: &Node) -> Value {
+async fn swarm(node: &Node) -> Value {
     let mut value = json!({
         "NodeID": node.id(),
         "NodeAddr": node.config.data_path_addr,
@@ -40,12 +42,11 @@ fn swarm(node: &Node) -> Value {
         }).collect::<Value>(),
     });
     if let Some(manager) = &node.manager {
-        let raft = manager.raft().status().borrow().clone();
-        let lost = quorum_error(&raft);
+        let lost = manager.quorum_lost().await;
         if !lost.is_empty() {
             value["Error"] = json!(lost);
         }
-        value["Managers"] = json!(raft.voters.len());
+        value["Managers"] = json!(manager.raft().status().borrow().voters.len());
         let state = manager.store().read();
         value["Nodes"] = json!(state.nodes().count());
         value["RemoteManagers"] = state
@@ -60,30 +61,4 @@ fn swarm(node: &Node) -> Value {
         }
     }
     value
-}
-
-fn quorum_error(raft: &Status) -> String {
-    match raft.quorum_lost_since {
-        Some(since) => format!(
-            "the swarm has had no quorum for {} s: more than half of its {} managers must be reachable",
-            since.elapsed().as_secs(),
-            raft.voters.len()
-        ),
-        None => String::new(),
-    }
-}
-
-fn warnings(node: &Node) -> Vec<String> {
-    let Some(manager) = &node.manager else { return Vec::new() };
-    let raft = manager.raft().status().borrow().clone();
-    let mut warnings = Vec::new();
-    let voters = raft.voters.len();
-    if voters > 1 && voters % 2 == 0 {
-        warnings.push(format!(
-            "{voters} managers survive the loss of {}, as {} would: use an odd number",
-            (voters - 1) / 2,
-            voters - 1
-        ));
-    }
-    warnings
 }

@@ -13,7 +13,7 @@ use swarm_proto::control::control_server::ControlServer;
 use swarm_proto::control::node_server::NodeServer;
 use time::OffsetDateTime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::{Mutex, RwLock, watch};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
@@ -21,6 +21,7 @@ use crate::args::Args;
 use crate::config::NodeFiles;
 use crate::membership;
 use crate::node::{Host, Node};
+use crate::roles;
 use crate::socket;
 
 /// The daemon: this host, and the node it is, if it is one.
@@ -56,6 +57,7 @@ pub(crate) async fn serve(args: Args) -> Result<()> {
         state_dir,
         run_dir,
         balancer: args.balancer.into(),
+        standing: watch::Sender::default(),
     };
     let node = resume(&host).await?;
     let daemon = Daemon {
@@ -63,6 +65,7 @@ pub(crate) async fn serve(args: Args) -> Result<()> {
         node: Arc::new(RwLock::new(node)),
         changing: Arc::default(),
     };
+    let following = tokio::spawn(roles::follow(daemon.clone()));
     let server = Server::builder()
         .add_service(NodeServer::new(service::NodeService(daemon.clone())))
         .add_service(ControlServer::new(control::LocalControl(daemon.clone())));
@@ -72,6 +75,7 @@ pub(crate) async fn serve(args: Args) -> Result<()> {
         () = told_to_end()? => {}
     }
     tracing::info!("ending; containers live on");
+    following.abort();
     if let Some(node) = daemon.node.write().await.take() {
         node.shutdown().await?;
     }
@@ -95,6 +99,14 @@ async fn resume(host: &Host) -> Result<Option<Node>> {
         format!("this node has lost {what}: remove {dir}/node.json, then let it join again")
     };
     let identity = identity.with_context(|| lost("its certificate"))?;
+    if config.raft_id.is_some() && !host.files.has_raft() {
+        // With an empty log it would vote twice in one term, and confirm what it does not have.
+        let hostname = &host.hostname;
+        bail!(
+            "{}; on another manager: swarmctl node rm --force {hostname}",
+            lost("its part of the swarm's state, which it had as a manager")
+        );
+    }
     let roots = load_roots(&pki)?.with_context(|| lost("its swarm's root certificate"))?;
     let (mut node, _) = Node::start(host, config, identity, roots, None).await?;
     if let Some(rest) = membership::complete(&node) {

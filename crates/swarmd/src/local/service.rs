@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Daemon, info};
-use crate::{images, membership};
+use crate::{alone, images, membership};
 
 /// The gRPC service.
 pub(super) struct NodeService(pub(super) Daemon);
@@ -39,6 +39,22 @@ async fn complete<T: Send + 'static>(
     tokio::spawn(work).await.map_err(|e| Status::internal(e.to_string()))?
 }
 
+async fn go_on_alone(
+    daemon: Daemon,
+    request: InitRequest,
+) -> Result<Response<InitResponse>, Status> {
+    let mut slot = daemon.node.write().await;
+    if let Some(objection) = alone::objection(slot.as_ref()) {
+        return Err(Status::failed_precondition(objection));
+    }
+    let Some(node) = slot.take() else { return Err(Status::internal("the node is gone")) };
+    let (node, response) = alone::go_on(&daemon.host, node, request).await.map_err(|e| {
+        failed(e.context("this node is stopped, its services go on; start swarmd again"))
+    })?;
+    *slot = node;
+    response.map(Response::new).map_err(failed)
+}
+
 impl NodeService {
     /// Waits until nobody else changes what this host is.
     async fn alone(&self) -> (Daemon, OwnedMutexGuard<()>) {
@@ -61,6 +77,9 @@ impl NodeService {
 impl NodeApi for NodeService {
     async fn init(&self, request: Request<InitRequest>) -> Result<Response<InitResponse>, Status> {
         let (daemon, alone) = self.alone().await;
+        if request.get_ref().force_new_cluster {
+            return complete(alone, go_on_alone(daemon, request.into_inner())).await;
+        }
         self.check_not_in_a_swarm().await?;
         complete(alone, async move {
             let (node, response) =
