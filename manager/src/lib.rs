@@ -4,7 +4,7 @@
 //! - [`manager`] puts a manager together;
 //! - [`store`] is the replica that Raft drives, [`proposer`] the way to change it;
 //! - [`plan`] decides, purely; [`leader`] proposes what was decided;
-//! - [`dispatcher`] and [`sessions`] tell each node its view, [`reports`] hears what became of tasks;
+//! - [`dispatcher`] and `sessions` tell each node its view, which `views` works out, [`reports`] hears what became of tasks;
 //! - [`link`] and [`fleet`] bring to the leader which nodes are heard of and how far they are;
 //! - `managers` tells nodes where the managers are;
 //! - [`control`] is what swarmctl talks to, [`membership`] how hosts join and leave, [`peer`] what
@@ -29,6 +29,7 @@ pub mod proposer;
 mod reports;
 mod sessions;
 pub mod store;
+mod views;
 
 pub use control::{Control, Images};
 pub use manager::{Manager, ManagerError, ManagerOptions, NewCluster};

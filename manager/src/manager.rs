@@ -32,6 +32,7 @@ use crate::proposer::Proposer;
 use crate::reports::Reports;
 use crate::sessions::Sessions;
 use crate::store::Store;
+use crate::views::Views;
 
 /// Proposals of other managers of up to this size are taken: the largest command and what is around it.
 const LARGEST_COMMAND: usize = MAX_COMMAND + (64 << 10);
@@ -158,6 +159,7 @@ impl Manager {
             store: store.clone(),
             proposer: proposer.clone(),
             sessions: sessions.clone(),
+            views: Views::new(store.clone()),
             reports: reports.clone(),
             managers,
         };
