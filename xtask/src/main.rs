@@ -6,6 +6,7 @@ mod demo;
 mod interrupt;
 mod packages;
 mod run;
+mod scale;
 mod test;
 mod vm;
 
@@ -28,6 +29,8 @@ enum Command {
     Demo,
     /// Measure release binaries: how fast, how small
     Bench(bench::Options),
+    /// Measure how managers bear hundreds of nodes
+    Scale(scale::Options),
     /// Install what tests need, then check formatting and lints and run the tests
     Test(test::Options),
     /// Run a command, a shell or tests in a throw-away VM with Debian's stock kernel
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Command::Build => binaries::build().map(|dir| println!("built into {}", dir.display())),
         Command::Demo => demo::run(),
         Command::Bench(options) => bench::run(&options),
+        Command::Scale(options) => scale::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Vm(options) => vm::run(&options),
     };
