@@ -13,10 +13,12 @@ use std::{
 use bytes::Bytes;
 
 /// A change to one key: `Some` puts the value, `None` deletes the key.
-pub(crate) type Change = (Bytes, Option<Bytes>);
+pub type Change = (Bytes, Option<Bytes>);
 
-/// An ordered map of short keys to values of at most [`MAX_VALUE`] bytes.
-pub(crate) trait Engine: Send {
+/// An ordered map of short keys to values of at most [`MAX_VALUE`] bytes. Errors are those of the system,
+/// or [`io::ErrorKind::InvalidData`] for damage.
+#[allow(clippy::missing_errors_doc)]
+pub trait Engine: Send {
     /// The file that errors are about.
     fn path(&self) -> &Path;
 
@@ -46,7 +48,7 @@ const SEGMENT: usize = 128 * 1024;
 
 /// sled writes a page above a quarter of a segment to a file of its own, which it never syncs.
 /// A leaf has up to 17 values, so values of this size keep pages below that.
-pub(crate) const MAX_VALUE: usize = 1024;
+pub const MAX_VALUE: usize = 1024;
 
 /// sled's page cache, in bytes. The recent log is in memory anyway (`log_store.rs`).
 const CACHE: u64 = 1024 * 1024;

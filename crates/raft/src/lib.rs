@@ -7,14 +7,17 @@
 //! - `handle`: [`Raft`], the way in; `options`, `error`, `status`: what goes in and out.
 //! - `types`: openraft's parameters. `state_machine`, `snapshot`: the state and its file.
 //! - `log_store`: the recent log in memory; `writer`: the storage thread and its group commit;
-//!   `engine`: the database; `acknowledged`: the guard against silent loss; `record`: the encoding.
+//!   [`disk`] and [`engine`]: what it is kept on; `acknowledged`: the guard against silent loss;
+//!   `record`: the encoding; `blocking`: work on files.
 //! - `network`, `peers`, `service`, `wire`: the transport.
 //! - `membership`: the task that changes the set of managers.
 
 #![forbid(unsafe_code)]
 
 mod acknowledged;
-mod engine;
+mod blocking;
+pub mod disk;
+pub mod engine;
 mod error;
 mod handle;
 mod log_store;

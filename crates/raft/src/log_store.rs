@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     acknowledged::AcknowledgedFile,
-    engine::SledEngine,
+    disk::Disk,
     types::{Entry, LogId, Payload, TypeConfig, Vote},
     writer::{Operation, Writer},
 };
@@ -144,11 +144,11 @@ impl LogStore {
     /// Opens or creates the log in the folder `dir`, verifying every record. Blocks.
     ///
     /// The receiver resolves when the log is closed: when this store and all its readers are dropped.
-    pub(crate) fn open(dir: &Path) -> io::Result<(Self, oneshot::Receiver<()>)> {
+    pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<(Self, oneshot::Receiver<()>)> {
         std::fs::create_dir_all(dir)?;
-        let engine = SledEngine::open(dir)?;
-        let (file, expected) = AcknowledgedFile::open(dir)?;
-        let (writer, found) = Writer::recover(engine, file, expected)?;
+        let opened = disk.open(dir)?;
+        let (file, expected) = AcknowledgedFile::open(opened.acknowledged)?;
+        let (writer, found) = Writer::recover(opened.engine, file, expected)?;
         let recent = Recent {
             vote: found.vote,
             purged: found.purged,
@@ -161,7 +161,7 @@ impl LogStore {
             recent: RwLock::new(recent),
             committed: Mutex::new(found.committed),
         });
-        let (storage, end) = writer.spawn(shared.clone())?;
+        let (storage, end) = writer.spawn(shared.clone(), opened.worker)?;
         Ok((Self { shared, storage }, end))
     }
 
