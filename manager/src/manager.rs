@@ -1,6 +1,5 @@
 //! A manager: Raft, the replica it drives, and the services and loops around it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use swarm_model::{Cluster, ClusterSpec, JoinTokens, Meta, NodeId, NodeRole, RootCaDocument};
@@ -43,12 +42,10 @@ const LARGEST_REQUEST: usize = 32 << 10;
 pub struct ManagerOptions {
     /// This node's id.
     pub node_id: NodeId,
-    /// Its id in Raft.
-    pub raft_id: u64,
     /// Where other nodes reach it, `host:port`.
     pub addr: String,
-    /// Where Raft keeps log and snapshots.
-    pub dir: PathBuf,
+    /// Raft: its id there, where it keeps log and snapshots, its times.
+    pub raft: Options,
     /// Connects to other nodes.
     pub connector: Connector,
     /// Checks images.
@@ -129,9 +126,8 @@ impl Manager {
     /// Starts Raft from what is on disk, and everything around it.
     pub async fn start(options: ManagerOptions) -> Result<Manager, ManagerError> {
         let (store, replica) = Store::new();
-        let raft_options = Options::new(options.raft_id, &options.dir);
         let connector = RaftConnector(options.connector.clone());
-        let raft = Raft::start(raft_options, replica, connector).await?;
+        let raft = Raft::start(options.raft.clone(), replica, connector).await?;
         let peers = Peers::new(options.connector.clone());
         let proposer = Proposer::new(raft.clone(), peers.clone(), store.clone());
         let fleet = Fleet::new();

@@ -84,9 +84,8 @@ impl Swarm {
         let credentials = Credentials::new(&[ca.cert().clone()], Some(own)).unwrap();
         let manager = Manager::start(ManagerOptions {
             node_id: MANAGER.into(),
-            raft_id: 1,
             addr: addr.clone(),
-            dir: dir.path().join("raft"),
+            raft: swarm_raft::Options::new(1, dir.path().join("raft")),
             connector: Connector::new(credentials.clone(), ConnectorOptions::default()),
             images: Arc::new(NoImages),
         })

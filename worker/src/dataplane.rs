@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use swarm_balancer::Balancer;
-use swarm_dns::DnsServer;
 use swarm_model::{NetworkId, NodeId, NodeView};
-use swarm_overlay::Overlay;
 
+use crate::adapters::{Dns, Overlay};
 use crate::networks::{Desired, networks_of};
 
 /// A network that could not be programmed; with all its causes, as it is shown to users on one line.
@@ -30,9 +29,9 @@ pub(crate) enum DataPlaneError {
 pub(crate) struct DataPlane {
     pub(crate) node: NodeId,
     pub(crate) vtep: IpAddr,
-    pub(crate) overlay: Arc<Overlay>,
+    pub(crate) overlay: Arc<dyn Overlay>,
     pub(crate) balancer: Arc<dyn Balancer>,
-    pub(crate) dns: Arc<DnsServer>,
+    pub(crate) dns: Arc<dyn Dns>,
 }
 
 impl DataPlane {

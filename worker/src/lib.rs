@@ -1,6 +1,6 @@
 //! What a worker does: it follows a manager, programs its node's data plane, and runs its tasks.
 //!
-//! - [`worker`] puts a node's adapters together;
+//! - [`worker`] puts a node's adapters together, which [`adapters`] names;
 //! - `agent` is the loop; `line` and `session` are its way to a manager, `managers` is where those are,
 //!   `memory` what outlives a restart;
 //! - `networks` and `container` translate what the managers say, purely;
@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod adapters;
 mod agent;
 mod container;
 mod dataplane;
@@ -24,4 +25,4 @@ mod task;
 pub mod worker;
 
 pub use managers::Managers;
-pub use worker::{Prepared, Worker, WorkerError, WorkerOptions, resources};
+pub use worker::{Prepared, Who, Worker, WorkerError, WorkerOptions, resources};

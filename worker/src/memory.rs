@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use swarm_model::{ManagerAddress, NodeId, NodeView, codec};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 /// The file's name in the node's state directory.
@@ -67,14 +68,22 @@ impl MemoryFile {
         std::fs::rename(&new, &self.0)
     }
 
+    /// On a thread for such work; in place where there is but one.
+    async fn save_beside(&self, memory: Arc<Memory>) -> io::Result<()> {
+        if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+            return self.save(&memory);
+        }
+        let file = self.clone();
+        let saved = tokio::task::spawn_blocking(move || file.save(&memory)).await;
+        saved.map_err(io::Error::other).flatten()
+    }
+
     /// Writes whatever becomes known, beside the agent: a slow disk delays nothing, and skips what was
     /// overtaken meanwhile. Ends, with the last of it written, when the sender is gone.
     pub(crate) async fn keep(self, mut known: watch::Receiver<Arc<Memory>>) {
         while known.changed().await.is_ok() {
             let memory = Arc::clone(&known.borrow_and_update());
-            let file = self.clone();
-            let saved = tokio::task::spawn_blocking(move || file.save(&memory)).await;
-            if let Err(e) = saved.map_err(io::Error::other).flatten() {
+            if let Err(e) = self.save_beside(memory).await {
                 tracing::error!("cannot remember what the managers said: {e}");
             }
             tokio::time::sleep(PAUSE).await; // more may change along

@@ -13,12 +13,13 @@ use swarm_model::{
 use swarm_overlay::Overlay;
 use swarm_pki::Connector;
 use swarm_proto::taskio::task_io_server::TaskIoServer;
-use swarm_runtime::Runtime;
+use swarm_runtime::{Adopted, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::{Request, Status};
 
+use crate::adapters::{self, Adapters};
 use crate::agent::{Agent, Work, network_facts};
 use crate::dataplane::DataPlane;
 use crate::io::TaskIoService;
@@ -54,6 +55,21 @@ pub struct WorkerOptions {
     /// Connects to managers.
     pub connector: Connector,
     /// Where managers were when the node was set up.
+    pub managers: Vec<ManagerAddress>,
+}
+
+/// Who a worker is, and where it keeps what it remembers; see [`WorkerOptions`].
+#[allow(missing_docs)]
+pub struct Who {
+    pub node_id: NodeId,
+    pub hostname: String,
+    pub addr: String,
+    pub listen_addr: String,
+    pub vtep: IpAddr,
+    /// The engine that balances VIPs, in words.
+    pub balancer: String,
+    pub state_dir: PathBuf,
+    pub connector: Connector,
     pub managers: Vec<ManagerAddress>,
 }
 
@@ -98,7 +114,7 @@ impl Identity {
     }
 
     /// What is true now: interfaces and routes change.
-    pub(crate) async fn describe(&self, overlay: &Overlay) -> NodeDescription {
+    pub(crate) async fn describe(&self, overlay: &dyn adapters::Overlay) -> NodeDescription {
         let platform = Platform::host();
         let routes = overlay.routes().await.unwrap_or_else(|e| {
             tracing::warn!("cannot list this node's routes: {e}");
@@ -134,12 +150,12 @@ pub fn resources() -> Resources {
 /// A worker that this host can be: it has not begun yet.
 pub struct Prepared {
     agent: Agent,
-    io: TaskIoService,
+    io: Option<TaskIoService>,
 }
 
 /// A running worker. Dropping it ends the agent soon after; containers live on.
 pub struct Worker {
-    io: TaskIoService,
+    io: Option<TaskIoService>,
     managers: Managers,
     trouble: watch::Receiver<String>,
     leave: oneshot::Sender<()>,
@@ -165,46 +181,72 @@ impl Prepared {
             "/swarmd",
         ))?;
         let found = runtime.adopt().await?;
+        let adapters = Adapters {
+            overlay,
+            balancer: choice.engine,
+            dns,
+            runtime: Arc::new(runtime.clone()),
+            images: Arc::new(options.images),
+        };
+        let who = Who {
+            node_id: options.node_id,
+            hostname: options.hostname,
+            addr: options.addr,
+            listen_addr: options.listen_addr,
+            vtep: options.vtep,
+            balancer: balancer_text,
+            state_dir: options.state_dir,
+            connector: options.connector,
+            managers: options.managers,
+        };
+        let mut prepared = Prepared::with_adapters(who, adapters, found);
+        prepared.io = Some(TaskIoService { runtime });
+        Ok(prepared)
+    }
+
+    /// A worker of this host's adapters, whatever they are; `found` are the containers that run. Nobody can
+    /// ask it for logs or for a console. Must be called within a tokio runtime.
+    pub fn with_adapters(who: Who, adapters: Adapters, found: Vec<Adopted>) -> Prepared {
         let reporter = Reporter::default();
-        let file = MemoryFile::new(&options.state_dir);
-        let (memory, known) = watch::channel(Arc::new(file.load(&options.node_id)));
+        let file = MemoryFile::new(&who.state_dir);
+        let (memory, known) = watch::channel(Arc::new(file.load(&who.node_id)));
         let facts = known.clone();
         let tools = Arc::new(Tools {
-            overlay: Arc::clone(&overlay),
-            dns: Arc::clone(&dns),
-            runtime: runtime.clone(),
-            images: options.images,
+            overlay: Arc::clone(&adapters.overlay),
+            dns: Arc::clone(&adapters.dns),
+            runtime: adapters.runtime,
+            images: adapters.images,
             reporter: reporter.clone(),
             networks: Arc::new(move |id| network_facts(&facts.borrow(), id)),
         });
         let agent = Agent {
             caller: Caller {
                 identity: Arc::new(Identity {
-                    addr: options.addr,
-                    connector: options.connector,
+                    addr: who.addr,
+                    connector: who.connector,
                     reporter,
-                    hostname: options.hostname,
-                    listen_addr: options.listen_addr,
-                    vtep: options.vtep,
-                    balancer: balancer_text,
+                    hostname: who.hostname,
+                    listen_addr: who.listen_addr,
+                    vtep: who.vtep,
+                    balancer: who.balancer,
                 }),
-                overlay: Arc::clone(&overlay),
-                managers: Managers::new(known.clone(), options.managers),
+                overlay: Arc::clone(&adapters.overlay),
+                managers: Managers::new(known.clone(), who.managers),
                 trouble: watch::Sender::default(),
             },
             plane: Arc::new(DataPlane {
-                node: options.node_id,
-                vtep: options.vtep,
-                overlay,
-                balancer: choice.engine,
-                dns,
+                node: who.node_id,
+                vtep: who.vtep,
+                overlay: adapters.overlay,
+                balancer: adapters.balancer,
+                dns: adapters.dns,
             }),
             supervisor: Supervisor::new(tools, found),
             memory,
             saving: tokio::spawn(file.keep(known)),
             work: Work::default(),
         };
-        Ok(Prepared { agent, io: TaskIoService { runtime } })
+        Prepared { agent, io: None }
     }
 
     /// Takes up what is remembered and begins to follow the managers.
@@ -224,7 +266,12 @@ impl Worker {
             swarm_pki::require_manager(&request)?;
             Ok(request)
         };
-        routes.add_service(TaskIoServer::with_interceptor(self.io.clone(), managers_only))
+        match &self.io {
+            Some(io) => {
+                routes.add_service(TaskIoServer::with_interceptor(io.clone(), managers_only))
+            }
+            None => routes,
+        }
     }
 
     /// Where the managers are.

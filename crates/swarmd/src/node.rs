@@ -142,9 +142,8 @@ async fn start_manager(
     let Some(raft_id) = config.raft_id else { return Ok((None, None)) };
     let options = ManagerOptions {
         node_id: identity.node_id().into(),
-        raft_id,
         addr: config.advertise_addr.clone(),
-        dir: host.files.raft(),
+        raft: swarm_raft::Options::new(raft_id, host.files.raft()),
         connector: connector.clone(),
         images: Arc::new(ImageCheck(host.images.clone())),
     };
