@@ -1,0 +1,177 @@
+//! Kernels against the committed state: what they may never hold, and what they must hold in the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use swarm_model::{NodeId, TaskState};
+
+use crate::kernel::Kernel;
+use crate::ledger::{Checked, Ledger, Stop, violated};
+use crate::node::Node;
+
+/// Every address in a kernel was handed out once, in that network.
+pub(crate) fn check_allocated(host: u8, kernel: &Kernel, ledger: &Ledger) -> Checked {
+    let invariant = "a kernel holds only what was allocated";
+    for (id, network) in kernel.networks() {
+        let known = ledger.network_vni(&id);
+        if known != Some(network.vni) {
+            let what = format!("host {host}: network {id} with VNI {}, not {known:?}", network.vni);
+            return violated(invariant, what);
+        }
+        let remote = network.remote.iter().map(|remote| remote.addr);
+        for addr in network.local.iter().chain(&network.vips).copied().chain(remote) {
+            if !ledger.was_allocated(&id, addr) {
+                return violated(invariant, format!("host {host}: {addr} in network {id}"));
+            }
+        }
+    }
+    for (id, network) in kernel.balancer.networks() {
+        for addr in network.services.iter().flat_map(|s| s.backends.iter().map(|b| b.addr)) {
+            if !ledger.was_allocated(&id, addr) {
+                return violated(invariant, format!("host {host}: backend {addr} in {id}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The backends of a service that get new connections.
+fn ready(kernel: &Kernel, network: &str, service: &str) -> BTreeSet<Ipv4Addr> {
+    let network = kernel.balancer.network(network);
+    let services = network.into_iter().flat_map(|network| network.services);
+    let backends = services.filter(|s| s.id == service).flat_map(|s| s.backends);
+    backends.filter(|b| b.weight > 0).map(|b| b.addr).collect()
+}
+
+/// No live kernel sends anybody to a task that is told to stop.
+pub(crate) fn check_stop(stop: &Stop, nodes: &[Node]) -> Checked {
+    let invariant = "withdrawn everywhere before it is stopped";
+    for node in nodes {
+        if !node.node_id().is_some_and(|id| stop.nodes.contains(&id)) {
+            continue;
+        }
+        let names = node.kernel.names();
+        for (network, addr) in &stop.endpoints {
+            if ready(&node.kernel, network, &stop.service).contains(addr) {
+                let what =
+                    format!("host {} still sends to {addr} of task {}", node.host, stop.task);
+                return violated(invariant, what);
+            }
+            let named = names.get(network).and_then(|names| {
+                let service = stop.service_name.as_str();
+                names.get(&format!("tasks.{service}")).map(|a| a.addresses().contains(addr))
+            });
+            if named == Some(true) {
+                let what = format!("host {} still names {addr} of task {}", node.host, stop.task);
+                return violated(invariant, what);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether all is as users want it; else why not.
+pub(crate) fn settled(ledger: &Ledger, nodes: &[Node]) -> Result<(), String> {
+    let state = &ledger.state;
+    for service in state.services() {
+        if service.pending_delete {
+            return Err(format!("service {} is being removed", service.spec.name));
+        }
+        let running = state.tasks_of(&service.id).filter(|task| {
+            task.is_wanted()
+                && task.status.state == TaskState::Running
+                && task.spec == service.spec.task_template
+                && state.node(task.node_id.as_str()).is_some_and(|node| node.is_alive())
+        });
+        let (running, wanted) = (running.count() as u64, service.replicas());
+        if running != wanted {
+            let name = &service.spec.name;
+            return Err(format!("{running} of {wanted} tasks of {name} run"));
+        }
+    }
+    for node in nodes {
+        let Some(id) = node.node_id() else {
+            return Err(format!("host {} has not joined", node.host));
+        };
+        if node.role == swarm_pki::Role::Worker {
+            settled_worker(ledger, node, &id)?;
+        }
+    }
+    Ok(())
+}
+
+fn settled_worker(ledger: &Ledger, node: &Node, id: &str) -> Result<(), String> {
+    let state = &ledger.state;
+    let host = node.host;
+    let known = state.node(id);
+    if known.is_some_and(|node| !node.is_alive()) {
+        return Err(format!("host {host} is not ready"));
+    }
+    let id = NodeId::from(id);
+    let wanted: BTreeSet<String> = state
+        .tasks_on(&id)
+        .filter(|task| task.is_wanted())
+        .map(|task| task.id.to_string())
+        .collect();
+    let running = node.kernel.running();
+    if running != wanted {
+        return Err(format!("host {host} runs {running:?}, not {wanted:?}"));
+    }
+    let networks = node.kernel.networks();
+    let expected: BTreeSet<String> = state
+        .tasks_on(&id)
+        .flat_map(|task| &task.networks_attachments)
+        .map(|attachment| attachment.network.id.to_string())
+        .collect();
+    let held: BTreeSet<String> = networks.keys().cloned().collect();
+    if held != expected {
+        return Err(format!("host {host} holds networks {held:?}, not {expected:?}"));
+    }
+    for (network, held) in &networks {
+        settled_network(ledger, node, &id, network, held)?;
+    }
+    Ok(())
+}
+
+fn settled_network(
+    ledger: &Ledger,
+    node: &Node,
+    id: &NodeId,
+    network: &str,
+    held: &swarm_overlay::Network,
+) -> Result<(), String> {
+    let state = &ledger.state;
+    let network_id = network.into();
+    let mut by_service: BTreeMap<String, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    let (mut local, mut remote) = (BTreeSet::new(), BTreeSet::new());
+    for task in state.tasks_in(&network_id).filter(|task| task.is_wanted()) {
+        let attachment = task.networks_attachments.iter().find(|a| a.network.id == network_id);
+        let Some(addr) = attachment.and_then(|a| a.addresses.first()) else { continue };
+        by_service.entry(task.service_id.to_string()).or_default().insert(addr.addr());
+        if task.node_id == *id {
+            local.insert(addr.addr());
+        } else {
+            remote.insert(addr.addr());
+        }
+    }
+    let held_local: BTreeSet<Ipv4Addr> = held.local.iter().copied().collect();
+    let held_remote: BTreeSet<Ipv4Addr> = held.remote.iter().map(|r| r.addr).collect();
+    if (&held_local, &held_remote) != (&local, &remote) {
+        return Err(format!(
+            "host {} holds {held_local:?} and {held_remote:?} in {network}, not {local:?} and {remote:?}",
+            node.host
+        ));
+    }
+    for service in state.services_in(&network_id) {
+        let wanted = by_service.remove(service.id.as_str()).unwrap_or_default();
+        let balanced = ready(&node.kernel, network, service.id.as_str());
+        if balanced != wanted {
+            let name = &service.spec.name;
+            return Err(format!(
+                "host {} balances {name} over {balanced:?}, not {wanted:?}",
+                node.host
+            ));
+        }
+    }
+    Ok(())
+}

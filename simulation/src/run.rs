@@ -1,0 +1,410 @@
+//! One simulation from its seed to its end.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use swarm_manager::Manager;
+use swarm_model::{TaskState, codec};
+use swarm_pki::Role;
+use swarm_proto::control::WatchServiceRequest;
+use swarm_proto::control::control_server::Control as _;
+use swarm_raft::Role as RaftRole;
+use swarm_state::{Change, Command};
+use tokio_stream::StreamExt;
+use tonic::Request;
+
+use crate::break_it::Break;
+use crate::checks::{check_allocated, check_stop, settled};
+use crate::client::{Clients, Traffic};
+use crate::determinism;
+use crate::faults::Faults;
+use crate::ledger::{Checked, Ledger, Violation, violated};
+use crate::net::{HostId, Net};
+use crate::node::{Node, Shared};
+use crate::random::Random;
+
+/// Milliseconds that all hosts run before any of them hears another.
+const TICK: u64 = 5;
+/// How long the swarm may take to come up, and to settle in the end.
+const BOOT: u64 = 30_000;
+const SETTLE: u64 = 60_000;
+
+/// What to simulate.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// All chance comes from it.
+    pub seed: u64,
+    /// What is broken on purpose.
+    pub broken: Option<Break>,
+    /// Tell what happens.
+    pub verbose: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The invariant that does not hold, if any.
+    pub violation: Option<Violation>,
+    /// Virtual milliseconds.
+    pub time: u64,
+    /// How long the swarm took to settle after the last fault.
+    pub settled_in: u64,
+    /// Things that went wrong on purpose.
+    pub faults: u64,
+    /// Log entries committed.
+    pub entries: u64,
+    /// What users did.
+    pub traffic: Traffic,
+    /// The same for two runs of a seed, unless they differ.
+    pub fingerprint: u64,
+}
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Panics of simulated programs are violations: their text is kept, and not printed.
+fn catch_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let former = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if determinism::is_simulating() {
+                PANIC.with_borrow_mut(|panic| *panic = Some(info.to_string().replace('\n', " ")));
+            } else {
+                former(info);
+            }
+        }));
+    });
+}
+
+/// Simulates, on a thread of its own: what threads keep for themselves begins anew for each seed.
+pub fn run(plan: Plan) -> Report {
+    catch_panics();
+    let simulation = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
+        let dir = folder();
+        determinism::enter(plan.seed);
+        World::new(plan, dir.path()).run()
+    });
+    match simulation.map(std::thread::JoinHandle::join) {
+        Ok(Ok(report)) => report,
+        _ => Report {
+            violation: Some(Violation {
+                invariant: "the simulation itself works",
+                what: "its thread panicked".to_owned(),
+            }),
+            time: 0,
+            settled_in: 0,
+            faults: 0,
+            entries: 0,
+            traffic: Traffic::default(),
+            fingerprint: 0,
+        },
+    }
+}
+
+/// In memory, if there is such a place.
+fn folder() -> tempfile::TempDir {
+    let shm = tempfile::Builder::new().prefix("swarm-sim-").tempdir_in("/dev/shm");
+    shm.or_else(|_| tempfile::tempdir()).expect("a temporary folder can be made")
+}
+
+struct World {
+    plan: Plan,
+    now: u64,
+    net: Net,
+    nodes: Vec<Node>,
+    ledger: Ledger,
+    clients: Clients,
+    random: Random,
+    /// Changes of each kernel that were looked at.
+    looked: BTreeMap<HostId, u64>,
+    faults: u64,
+    settled_in: u64,
+}
+
+impl World {
+    fn new(plan: Plan, dir: &Path) -> World {
+        let mut random = Random::new(plan.seed);
+        let net = Net::new(random.split());
+        let managers = [1u8, 3, 3, 3, 5][random.within(0..5) as usize];
+        let workers = random.within(2..5) as u8;
+        let shared = Shared {
+            net: net.clone(),
+            tokens: Arc::default(),
+            managers: (1..=managers).collect(),
+            broken: plan.broken,
+            snapshot_every: random.within(40..400),
+        };
+        let nodes = (1..=managers + workers).map(|host| {
+            let role = if host <= managers { Role::Manager } else { Role::Worker };
+            let own = dir.join(host.to_string());
+            std::fs::create_dir_all(&own).expect("a folder can be made");
+            Node::new(host, role, shared.clone(), own, &mut random)
+        });
+        let nodes = nodes.collect();
+        let clients = Clients::new(random.split());
+        World {
+            plan,
+            now: 0,
+            net,
+            nodes,
+            ledger: Ledger::new(),
+            clients,
+            random,
+            looked: BTreeMap::new(),
+            faults: 0,
+            settled_in: 0,
+        }
+    }
+
+    fn run(mut self) -> Report {
+        let violation = self.live().err();
+        if let Some(violation) = &violation {
+            self.say(|| format!("VIOLATION: {}: {}", violation.invariant, violation.what));
+        }
+        for node in &mut self.nodes {
+            node.kill();
+        }
+        let state = self.ledger.state.to_snapshot();
+        let mut fingerprint = self.now ^ self.ledger.end().rotate_left(32);
+        for id in self.ledger.state.tasks().map(|task| task.id.to_string()) {
+            for byte in id.bytes() {
+                fingerprint = fingerprint.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte);
+            }
+        }
+        drop(state);
+        Report {
+            violation,
+            time: self.now,
+            settled_in: self.settled_in,
+            faults: self.faults,
+            entries: self.ledger.end(),
+            traffic: self.clients.traffic,
+            fingerprint,
+        }
+    }
+
+    fn say(&self, what: impl FnOnce() -> String) {
+        if self.plan.verbose {
+            println!("{:>7} ms  {}", self.now, what());
+        }
+    }
+
+    fn live(&mut self) -> Checked {
+        self.boot()?;
+        self.chaos()?;
+        self.settle()
+    }
+
+    fn boot(&mut self) -> Checked {
+        for node in &mut self.nodes {
+            node.start(0);
+        }
+        let mut reason = String::new();
+        while self.now < BOOT {
+            self.tick()?;
+            match self.is_up() {
+                Ok(()) => {
+                    self.say(|| "the swarm is up".to_owned());
+                    return Ok(());
+                }
+                Err(why) => reason = why,
+            }
+        }
+        violated("a swarm comes up", reason)
+    }
+
+    fn is_up(&self) -> Result<(), String> {
+        for node in &self.nodes {
+            let id = node.node_id().ok_or_else(|| format!("host {} has not joined", node.host))?;
+            let known = self.ledger.state.node(&id);
+            let known = known.ok_or_else(|| format!("host {} is not known", node.host))?;
+            if node.role == Role::Worker && !known.is_alive() {
+                return Err(format!("host {} is not ready", node.host));
+            }
+            if let Some(manager) = node.manager()
+                && !manager
+                    .raft()
+                    .status()
+                    .borrow()
+                    .voters
+                    .iter()
+                    .any(|v| v.id == self.raft_id(node))
+            {
+                return Err(format!("host {} does not vote", node.host));
+            }
+        }
+        Ok(())
+    }
+
+    fn raft_id(&self, node: &Node) -> u64 {
+        node.seen().member.as_ref().map_or(0, |member| member.raft_id)
+    }
+
+    fn chaos(&mut self) -> Checked {
+        let end = self.now + self.random.within(8_000..25_000);
+        let mut faults = Faults::new(self.random.split(), self.now);
+        let mut ask_at = self.now;
+        while self.now < end {
+            for what in faults.step(self.now, &mut self.nodes, &self.net) {
+                self.say(|| what);
+            }
+            if self.now >= ask_at {
+                ask_at = self.now + self.random.within(20..400);
+                self.ask();
+            }
+            self.tick()?;
+        }
+        faults.heal(self.now, &mut self.nodes, &self.net);
+        self.faults = faults.count;
+        self.say(|| "all is repaired".to_owned());
+        Ok(())
+    }
+
+    fn ask(&mut self) {
+        let managers: Vec<usize> =
+            (0..self.nodes.len()).filter(|at| self.nodes[*at].manager().is_some()).collect();
+        let Some(at) = self.random.pick(&managers).copied() else { return };
+        let Some(manager) = self.nodes[at].manager() else { return };
+        let ask = self.clients.ask(manager.control());
+        self.nodes[at].spawn(ask);
+    }
+
+    fn settle(&mut self) -> Checked {
+        let began = self.now;
+        let mut reason = String::new();
+        while self.now < began + SETTLE {
+            self.tick()?;
+            if !self.now.is_multiple_of(100) {
+                continue;
+            }
+            match settled(&self.ledger, &self.nodes).and_then(|()| self.managers_agree()) {
+                Ok(()) => {
+                    self.settled_in = self.now - began;
+                    self.say(|| "all is settled".to_owned());
+                    self.clients.check_all_kept()?;
+                    return self.all_acknowledge();
+                }
+                Err(why) => reason = why,
+            }
+        }
+        violated("everything settles", reason)
+    }
+
+    /// All replicas are the same, and as the committed log has it.
+    fn managers_agree(&self) -> Result<(), String> {
+        let expected = self.ledger.state.to_snapshot();
+        for node in &self.nodes {
+            if let Some(manager) = node.manager()
+                && manager.store().read().to_snapshot() != expected
+            {
+                return Err(format!("host {}'s replica differs from the log", node.host));
+            }
+        }
+        Ok(())
+    }
+
+    /// Managers say themselves that each service is in force on every node.
+    fn all_acknowledge(&mut self) -> Checked {
+        let services: Vec<String> =
+            self.ledger.state.services().map(|service| service.id.to_string()).collect();
+        let until = self.now + 10_000;
+        for service in services {
+            let converged = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let Some((node, manager)) = self.leader() else { continue };
+            let (seen, control) = (converged.clone(), manager.control());
+            let request = WatchServiceRequest { service: service.clone(), revision: 0 };
+            node.spawn(async move {
+                let Ok(answer) = control.watch_service(Request::new(request)).await else { return };
+                let mut progress = answer.into_inner();
+                while let Some(Ok(progress)) = progress.next().await {
+                    if progress.converged {
+                        seen.store(true, std::sync::atomic::Ordering::Relaxed);
+                    }
+                }
+            });
+            while !converged.load(std::sync::atomic::Ordering::Relaxed) {
+                if self.now > until {
+                    return violated("all nodes acknowledge", format!("service {service}"));
+                }
+                self.tick()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn leader(&self) -> Option<(&Node, Arc<Manager>)> {
+        self.nodes.iter().find_map(|node| {
+            let manager = node.manager()?;
+            let leads = manager.raft().status().borrow().role == RaftRole::Leader;
+            leads.then_some((node, manager))
+        })
+    }
+
+    fn tick(&mut self) -> Checked {
+        self.now += TICK;
+        self.net.advance(self.now);
+        for node in &mut self.nodes {
+            node.step(self.now);
+        }
+        self.check()
+    }
+
+    fn check(&mut self) -> Checked {
+        if let Some(panic) = PANIC.with_borrow_mut(Option::take) {
+            return violated("no program panics", panic);
+        }
+        for node in &self.nodes {
+            if let Some(reason) = node.seen().failed.take() {
+                return violated("no program fails", format!("host {}: {reason}", node.host));
+            }
+        }
+        for node in &self.nodes {
+            if let Some(manager) = node.manager() {
+                self.ledger.hear(node.host, node.generation, &manager, &node.disk)?;
+            }
+        }
+        for stop in std::mem::take(&mut self.ledger.stops) {
+            check_stop(&stop, &self.nodes)?;
+        }
+        for node in &self.nodes {
+            let changes = node.kernel.changes();
+            if self.looked.insert(node.host, changes) != Some(changes) {
+                check_allocated(node.host, &node.kernel, &self.ledger)?;
+            }
+        }
+        if self.plan.broken == Some(Break::WithdrawOrder) {
+            self.stop_too_soon();
+        }
+        self.clients.check(&self.ledger)
+    }
+
+    /// The bug of [`Break::WithdrawOrder`].
+    fn stop_too_soon(&self) {
+        let Some((node, manager)) = self.leader() else { return };
+        let state = manager.store().read();
+        let withdrawn = state
+            .tasks()
+            .filter(|task| task.withdrawn.is_some() && task.desired_state <= TaskState::Running);
+        let stop = |task: &Arc<swarm_model::Task>| Change::SetDesiredState {
+            id: task.id.clone(),
+            state: TaskState::Shutdown,
+        };
+        let changes: Vec<Change> = withdrawn.map(stop).collect();
+        drop(state);
+        if changes.is_empty() {
+            return;
+        }
+        let command = codec::encode(&Command { now: swarm_manager::clock::now(), changes });
+        let raft = manager.raft().clone();
+        node.spawn(async move {
+            // It is only a bug: whether it succeeds is no matter.
+            let _ =
+                tokio::time::timeout(Duration::from_secs(1), raft.propose(command.into())).await;
+        });
+    }
+}
