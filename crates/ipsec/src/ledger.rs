@@ -1,0 +1,129 @@
+//! The incarnation of this node's IPsec, and the keys that it spent.
+//!
+//! AES-GCM is broken by encrypting twice with the same key and counter, and ESP counts from 1 in each new association. So a
+//! key that was ever used for sending must not be installed again, whatever happened to its association: a restarted host,
+//! a flush by hand, a peer that left and came back. The ledger remembers such keys, by fingerprints, in a file below the run
+//! directory. Managers derive keys from the *incarnation* too, a random number; a new one therefore means new keys.
+//!
+//! Written before a key is installed. A power cut may lose it, but then the boot is another, and so is the incarnation.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use tracing::warn;
+
+use crate::{Error, desired::Key, netns::Identity};
+
+const FILE: &str = "ipsec.json";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// Keys spent in one incarnation; with more, a new one begins, which costs nothing but new keys. Bounds the file.
+const MOST_SPENT: usize = 4096;
+
+/// The file's content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    incarnation: u64,
+    host: Host,
+    /// Oldest first; also those of earlier incarnations, which managers may not have heard of yet.
+    spent: Vec<Spent>,
+}
+
+/// Where the kernel's associations are: another boot or namespace has none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Host {
+    boot_id: String,
+    netns: Identity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Spent {
+    fingerprint: u64,
+    incarnation: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    path: PathBuf,
+    record: Record,
+}
+
+impl Ledger {
+    /// Goes on where the last process ended, if that was in the same boot and namespace.
+    pub(crate) fn open(run_dir: &Path, netns: Identity) -> Result<Self, Error> {
+        let boot_id = fs::read_to_string(BOOT_ID).map_err(|e| Error::file("read", BOOT_ID, e))?;
+        let host = Host { boot_id: boot_id.trim().to_owned(), netns };
+        fs::create_dir_all(run_dir).map_err(|e| Error::file("create", run_dir, e))?;
+        let path = run_dir.join(FILE);
+        match read(&path)?.filter(|record| record.host == host) {
+            Some(record) => Ok(Self { path, record }),
+            None => {
+                let record = Record { incarnation: draw(), host, spent: Vec::new() };
+                write(&path, &record)?;
+                Ok(Self { path, record })
+            }
+        }
+    }
+
+    pub(crate) fn incarnation(&self) -> u64 {
+        self.record.incarnation
+    }
+
+    /// Whether a key was used for sending.
+    pub(crate) fn is_spent(&self, key: &Key) -> bool {
+        let fingerprint = key.fingerprint();
+        self.record.spent.iter().any(|spent| spent.fingerprint == fingerprint)
+    }
+
+    /// Begins a new incarnation if one of the refused keys belongs to this one, or if this one has spent its share; and
+    /// notes what will be spent. On disk when this returns. Returns whether there is a new incarnation.
+    pub(crate) fn turn(
+        &mut self,
+        refused: &[u64],
+        fresh: impl Iterator<Item = u64>,
+    ) -> Result<bool, Error> {
+        let mut record = self.record.clone();
+        let current = |spent: &&Spent| spent.incarnation == self.record.incarnation;
+        let lost = self.record.spent.iter().filter(current);
+        let lost = lost.filter(|spent| refused.contains(&spent.fingerprint)).count() > 0;
+        let full = self.record.spent.iter().filter(current).count() >= MOST_SPENT;
+        if lost || full {
+            record.incarnation = draw();
+        }
+        let incarnation = record.incarnation;
+        record.spent.extend(fresh.map(|fingerprint| Spent { fingerprint, incarnation }));
+        let surplus = record.spent.len().saturating_sub(2 * MOST_SPENT);
+        record.spent.drain(..surplus);
+        if record != self.record {
+            write(&self.path, &record)?;
+            self.record = record;
+        }
+        Ok(lost || full)
+    }
+}
+
+fn draw() -> u64 {
+    rand::random()
+}
+
+/// What the file says; nothing if there is none or it cannot be understood, which a new incarnation makes good.
+fn read(path: &Path) -> Result<Option<Record>, Error> {
+    let bytes = match fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|e| Error::file("read", path, e))?,
+    };
+    let record = serde_json::from_slice(&bytes);
+    Ok(record
+        .inspect_err(|error| warn!(path = %path.display(), %error, "the ipsec ledger is damaged"))
+        .ok())
+}
+
+fn write(path: &Path, record: &Record) -> Result<(), Error> {
+    let temporary = path.with_extension("new");
+    let bytes = serde_json::to_vec(record).expect("numbers and text");
+    fs::write(&temporary, bytes).map_err(|e| Error::file("write", &temporary, e))?;
+    fs::rename(&temporary, path).map_err(|e| Error::file("replace", path, e))
+}
