@@ -55,7 +55,7 @@ impl Key {
 
     /// Key first, then salt, as the kernel takes them.
     #[must_use]
-    pub fn new(bytes: [u8; Self::LENGTH]) -> Self {
+    pub fn new(bytes: [u8; 20]) -> Self {
         Self(bytes)
     }
 

@@ -127,3 +127,114 @@ fn write(path: &Path, record: &Record) -> Result<(), Error> {
     fs::write(&temporary, bytes).map_err(|e| Error::file("write", &temporary, e))?;
     fs::rename(&temporary, path).map_err(|e| Error::file("replace", path, e))
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const NETNS: Identity = Identity::of(4, 4026531840);
+
+    fn key(number: u8) -> Key {
+        Key::new([number; Key::LENGTH])
+    }
+
+    fn open(run_dir: &TempDir) -> Ledger {
+        Ledger::open(run_dir.path(), NETNS).unwrap()
+    }
+
+    fn spend(ledger: &mut Ledger, key: &Key) -> bool {
+        ledger.turn(&[], [key.fingerprint()].into_iter()).unwrap()
+    }
+
+    fn refuse(ledger: &mut Ledger, key: &Key) -> bool {
+        ledger.turn(&[key.fingerprint()], [].into_iter()).unwrap()
+    }
+
+    #[test]
+    fn a_restart_goes_on_and_another_host_begins() {
+        let run_dir = TempDir::new().unwrap();
+        let mut ledger = open(&run_dir);
+        assert!(!spend(&mut ledger, &key(1)));
+        let again = open(&run_dir);
+        assert_eq!(again.incarnation(), ledger.incarnation());
+        assert!(again.is_spent(&key(1)) && !again.is_spent(&key(2)));
+
+        let elsewhere = Ledger::open(run_dir.path(), Identity::of(4, 4026531841)).unwrap();
+        assert_ne!(elsewhere.incarnation(), ledger.incarnation());
+        assert!(!elsewhere.is_spent(&key(1)));
+    }
+
+    #[test]
+    fn another_boot_begins() {
+        let run_dir = TempDir::new().unwrap();
+        let before = open(&run_dir);
+        let mut record = before.record.clone();
+        record.host.boot_id = "another".into();
+        write(&before.path, &record).unwrap();
+        assert_ne!(open(&run_dir).incarnation(), before.incarnation());
+    }
+
+    #[test]
+    fn a_damaged_file_begins() {
+        let run_dir = TempDir::new().unwrap();
+        let before = open(&run_dir);
+        let bytes = fs::read(&before.path).unwrap();
+        fs::write(&before.path, &bytes[..bytes.len() / 2]).unwrap();
+        let after = open(&run_dir);
+        assert_ne!(after.incarnation(), before.incarnation());
+        assert_eq!(open(&run_dir).incarnation(), after.incarnation(), "and is mended");
+    }
+
+    #[test]
+    fn a_lost_key_begins_a_new_incarnation_once() {
+        let run_dir = TempDir::new().unwrap();
+        let mut ledger = open(&run_dir);
+        spend(&mut ledger, &key(1));
+        spend(&mut ledger, &key(2));
+        assert!(refuse(&mut ledger, &key(1)));
+        let second = ledger.incarnation();
+        assert!(!refuse(&mut ledger, &key(1)), "managers have not heard of it yet");
+        assert!(!refuse(&mut open(&run_dir), &key(2)), "nor after a restart");
+        assert_eq!(open(&run_dir).incarnation(), second);
+        assert!(open(&run_dir).is_spent(&key(1)), "for ever");
+
+        spend(&mut ledger, &key(3));
+        assert!(refuse(&mut ledger, &key(3)), "a key of the new one was lost, too");
+        assert_ne!(ledger.incarnation(), second);
+    }
+
+    #[test]
+    fn the_file_is_bounded_and_holds_no_key() {
+        let run_dir = TempDir::new().unwrap();
+        let mut ledger = open(&run_dir);
+        let all = MOST_SPENT as u64;
+        let secret = Key::new(*b"a key, and its salt.");
+        spend(&mut ledger, &secret);
+        ledger.turn(&[], 1..all).unwrap();
+        let first = ledger.incarnation();
+        assert!(ledger.turn(&[], all..2 * all).unwrap(), "this one has had its share");
+        assert_ne!(ledger.incarnation(), first);
+        assert!(ledger.is_spent(&secret), "the last incarnation's keys are remembered");
+        assert!(ledger.turn(&[], 2 * all..3 * all).unwrap());
+        assert_eq!(ledger.record.spent.len(), 2 * MOST_SPENT);
+
+        let text = fs::read_to_string(&ledger.path).unwrap();
+        assert!(!text.contains("salt") && !text.contains("97,32,107"), "{text}");
+        assert_eq!(fs::read_dir(run_dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_not_believed() {
+        let run_dir = TempDir::new().unwrap();
+        let mut ledger = open(&run_dir);
+        let incarnation = ledger.incarnation();
+        spend(&mut ledger, &key(1));
+        fs::create_dir(run_dir.path().join("ipsec.new")).unwrap();
+        let error = ledger.turn(&[key(1).fingerprint()], [7].into_iter()).unwrap_err().to_string();
+        assert!(error.starts_with("write ") && error.contains("ipsec.new"), "{error}");
+        assert_eq!(ledger.incarnation(), incarnation);
+        assert_eq!(ledger.record.spent.len(), 1);
+    }
+}

@@ -26,6 +26,13 @@ pub(crate) struct Identity {
     inode: u64,
 }
 
+#[cfg(test)]
+impl Identity {
+    pub(crate) const fn of(device: u64, inode: u64) -> Self {
+        Self { device, inode }
+    }
+}
+
 /// Runs `work` in the namespace at `path`, or in the caller's. It is carried out even if the returned future is dropped.
 pub(crate) async fn run<T: Send + 'static>(
     path: Option<&Path>,

@@ -149,14 +149,15 @@ struct Planner<'a> {
 impl Planner<'_> {
     /// The default deny; then takes away outbound policies that should not be or whose association is not as it should be.
     fn guard(&mut self) {
-        for id in self.denials() {
-            if self.held.policies.get(&id) != Some(&Some(Rule::Deny)) {
-                self.steps.push((None, Step::SetPolicy(id, Rule::Deny)));
+        let denials = self.denials();
+        for id in &denials {
+            if self.held.policies.get(id) != Some(&Some(Rule::Deny)) {
+                self.steps.push((None, Step::SetPolicy(*id, Rule::Deny)));
             }
         }
-        for (id, rule) in &self.held.policies {
+        for (id, rule) in self.held.policies.iter().filter(|(id, _)| !denials.contains(id)) {
             let wrong = match rule {
-                None => !self.denials().contains(id),
+                None => true,
                 Some(Rule::Protect { spi, .. }) => {
                     id.0 == Direction::Out && !self.is_sound(id, *spi)
                 }
@@ -253,3 +254,6 @@ impl Planner<'_> {
         self.steps.push((id.1.remote(id.0), Step::DeletePolicy(id)));
     }
 }
+
+#[cfg(test)]
+mod tests;

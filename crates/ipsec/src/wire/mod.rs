@@ -51,3 +51,6 @@ const ALGORITHM_NAME: usize = 64;
 fn family(v6: bool) -> u16 {
     if v6 { AF_INET6 } else { AF_INET }
 }
+
+#[cfg(test)]
+mod tests;
