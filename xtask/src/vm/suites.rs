@@ -17,13 +17,14 @@ pub(super) struct Suite {
     programs: &'static [(&'static str, &'static str)],
 }
 
-const SUITES: [Suite; 2] = [
+const SUITES: [Suite; 3] = [
     Suite {
         name: "ipvs-rs",
         package: "ipvs-rs",
         programs: &[("--test", "kernel"), ("--example", "ipvs-list")],
     },
     Suite { name: "balancer", package: "swarm-balancer", programs: &[("--test", "ipvs")] },
+    Suite { name: "ipsec", package: "swarm-ipsec", programs: &[("--test", "kernel")] },
 ];
 
 /// One suite by name, or all.
