@@ -203,3 +203,76 @@ fn explanation(flags: u16, body: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(words.split(|byte| *byte == 0).next()?);
     text.ok().map(str::to_owned)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// An `NLMSG_ERROR`.
+    fn error(sequence: u32, flags: u16, code: i32, after: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(HEADER + 4 + after.len()).unwrap();
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend([NLMSG_ERROR, flags].map(u16::to_ne_bytes).concat());
+        bytes.extend([sequence, 0].map(u32::to_ne_bytes).concat());
+        bytes.extend(code.to_ne_bytes());
+        bytes.extend(after);
+        bytes
+    }
+
+    fn replies(mut datagram: &[u8], sequence: u32) -> Option<Vec<Reply<'_>>> {
+        let mut found = vec![];
+        while !datagram.is_empty() {
+            found.extend(reply(&mut datagram, sequence)?);
+        }
+        Some(found)
+    }
+
+    #[test]
+    fn a_request_is_read_back_and_late_answers_to_others_are_passed_over() {
+        let late = request(Command::GetSa, NLM_F_DUMP, 1, b"late");
+        let ours = request(Command::NewSa, NLM_F_ACK, 2, b"ours");
+        assert_eq!(ours[..8], [20, 0, 0, 0, 0x10, 0, 5, 0]);
+        let datagram = [&late[..], &ours, &error(1, 0, -3, &[]), &error(2, 0, 0, &[])].concat();
+        assert_eq!(replies(&datagram, 2).unwrap(), [Reply::Body(b"ours"), Reply::Finished]);
+    }
+
+    #[test]
+    fn a_refusal_has_the_kernels_words() {
+        let words = [&[11, 0, 1, 0][..], b"no way\0\0"].concat();
+        let failed = Reply::Failed(Errno::EINVAL, Some("no way".into()));
+        let capped = [vec![0; HEADER], words.clone()].concat();
+        assert_eq!(replies(&error(1, 0x300, -22, &capped), 1).unwrap(), [failed]);
+        let whole = [24u32.to_ne_bytes().to_vec(), vec![0; 20], words].concat();
+        let datagram = error(1, 0x200, -22, &whole);
+        let found = replies(&datagram, 1).unwrap();
+        let Some(Reply::Failed(errno, words)) = found.into_iter().next() else { panic!("success") };
+        let error = io::Error::from(Failure::Kernel { errno, words });
+        assert_eq!(error.to_string(), "no way (Invalid argument)");
+    }
+
+    #[test]
+    fn a_length_that_goes_beyond_the_datagram_is_malformed() {
+        let whole = error(1, 0, 0, &[]);
+        assert_eq!(replies(&whole[..HEADER + 2], 1), None);
+        assert_eq!(replies(&whole[..HEADER - 2], 1), None);
+        let mut short = whole;
+        short[..4].copy_from_slice(&3u32.to_ne_bytes());
+        assert_eq!(replies(&short, 1), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_datagram_is_read_without_panic(
+            noise in prop::collection::vec(any::<u8>(), 0..200), code: i32, flags: u16,
+            after in prop::collection::vec(any::<u8>(), 0..60), at in 0usize..80, to: u8,
+        ) {
+            let _ = replies(&noise, 0);
+            let mut datagram = [&request(Command::GetSa, 0, 0, &after)[..], &error(0, flags, code, &after)].concat();
+            let at = at % datagram.len();
+            datagram[at] = to;
+            let _ = replies(&datagram, 0);
+        }
+    }
+}
