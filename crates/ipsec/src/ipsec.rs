@@ -22,7 +22,7 @@ use crate::{
 /// Where things are.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Holds the file `ipsec.json`.
+    /// Holds the file `ipsec.json`. Where a node keeps its keys over a reboot, this must outlive that too.
     pub run_dir: PathBuf,
     /// The network namespace of the VXLAN sockets, if it is not the process's own.
     pub host_netns: Option<PathBuf>,

@@ -2,13 +2,15 @@
 //!
 //! AES-GCM is broken by encrypting twice with the same key and counter, and ESP counts from 1 in each new association. So a
 //! key that was ever used for sending must not be installed again, whatever happened to its association: a restarted host,
-//! a flush by hand, a peer that left and came back. The ledger remembers such keys, by fingerprints, in a file below the run
-//! directory. Managers derive keys from the *incarnation* too, a random number; a new one therefore means new keys.
+//! a flush by hand, a peer that left and came back. The ledger remembers such keys, by fingerprints, in a file. Managers
+//! derive keys from the *incarnation* too, a random number; a new one therefore means new keys.
 //!
-//! Written before a key is installed. A power cut may lose it, but then the boot is another, and so is the incarnation.
+//! Written, and on disk, before a key is installed: a node that was cut off the power may still have its last view, with keys
+//! in it, and must not use them again.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -52,20 +54,21 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Goes on where the last process ended, if that was in the same boot and namespace.
+    /// Goes on where the last process ended. In another boot or namespace there is nothing to go on with, but spent keys
+    /// stay spent.
     pub(crate) fn open(run_dir: &Path, netns: Identity) -> Result<Self, Error> {
         let boot_id = fs::read_to_string(BOOT_ID).map_err(|e| Error::file("read", BOOT_ID, e))?;
         let host = Host { boot_id: boot_id.trim().to_owned(), netns };
         fs::create_dir_all(run_dir).map_err(|e| Error::file("create", run_dir, e))?;
         let path = run_dir.join(FILE);
-        match read(&path)?.filter(|record| record.host == host) {
-            Some(record) => Ok(Self { path, record }),
-            None => {
-                let record = Record { incarnation: draw(), host, spent: Vec::new() };
-                write(&path, &record)?;
-                Ok(Self { path, record })
-            }
+        let known = read(&path)?;
+        if let Some(record) = known.as_ref().filter(|record| record.host == host) {
+            return Ok(Self { path, record: record.clone() });
         }
+        let spent = known.map(|record| record.spent).unwrap_or_default();
+        let record = Record { incarnation: draw(), host, spent };
+        write(&path, &record)?;
+        Ok(Self { path, record })
     }
 
     pub(crate) fn incarnation(&self) -> u64 {
@@ -124,8 +127,15 @@ fn read(path: &Path) -> Result<Option<Record>, Error> {
 fn write(path: &Path, record: &Record) -> Result<(), Error> {
     let temporary = path.with_extension("new");
     let bytes = serde_json::to_vec(record).expect("numbers and text");
-    fs::write(&temporary, bytes).map_err(|e| Error::file("write", &temporary, e))?;
-    fs::rename(&temporary, path).map_err(|e| Error::file("replace", path, e))
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|e| Error::file("write", &temporary, e))?;
+    fs::rename(&temporary, path).map_err(|e| Error::file("replace", path, e))?;
+    let directory = path.parent().expect("the file is in a directory");
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|e| Error::file("sync", directory, e))
 }
 
 #[cfg(test)]
@@ -163,17 +173,20 @@ mod tests {
 
         let elsewhere = Ledger::open(run_dir.path(), Identity::of(4, 4026531841)).unwrap();
         assert_ne!(elsewhere.incarnation(), ledger.incarnation());
-        assert!(!elsewhere.is_spent(&key(1)));
     }
 
     #[test]
-    fn another_boot_begins() {
+    fn another_boot_begins_and_refuses_the_last_ones_keys() {
         let run_dir = TempDir::new().unwrap();
-        let before = open(&run_dir);
+        let mut before = open(&run_dir);
+        spend(&mut before, &key(1));
         let mut record = before.record.clone();
         record.host.boot_id = "another".into();
         write(&before.path, &record).unwrap();
-        assert_ne!(open(&run_dir).incarnation(), before.incarnation());
+        let mut after = open(&run_dir);
+        assert_ne!(after.incarnation(), before.incarnation());
+        assert!(after.is_spent(&key(1)), "the node may still have a view with this key");
+        assert!(!refuse(&mut after, &key(1)), "managers have yet to hear of this incarnation");
     }
 
     #[test]
