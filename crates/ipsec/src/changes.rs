@@ -13,7 +13,10 @@ pub struct Changes {
     pub associations: usize,
     /// The incarnation that was drawn because a key in use had been lost: new keys are needed.
     pub incarnation: Option<u64>,
-    /// Peers that nothing is sent to until they have a key that was never used. No change, and so not counted.
+    /// Security associations that were kept for a peer that did not come back in time. They were as they should be, and
+    /// are not counted.
+    pub forgotten: usize,
+    /// Peers that nothing is sent to until they have a key that was never used. Not counted.
     pub waiting: usize,
 }
 
@@ -39,6 +42,7 @@ impl fmt::Display for Changes {
             (self.policies, "policy", "policies"),
             (self.associations, "security association", "security associations"),
             (usize::from(self.incarnation.is_some()), "new incarnation", ""),
+            (self.forgotten, "forgotten association", "forgotten associations"),
             (self.waiting, "peer waiting for a new key", "peers waiting for new keys"),
         ];
         let mut separator = "";

@@ -174,6 +174,7 @@ impl Work {
             Step::SetPolicy(..) | Step::DeletePolicy(_) if of_a_peer => self.changes.policies += 1,
             Step::SetPolicy(..) | Step::DeletePolicy(_) => self.changes.denials += 1,
             Step::AddSa(_) | Step::DeleteSa(_) => self.changes.associations += 1,
+            Step::ForgetSa(_) => self.changes.forgotten += 1,
             Step::Settle => {}
         }
     }

@@ -56,7 +56,7 @@ impl Kernel {
                 gone(self.xfrm.execute(Command::DeletePolicy, &wire::policy_id(id)))
             }
             Step::AddSa(sa) => self.xfrm.execute(Command::NewSa, &wire::new_association(sa)),
-            Step::DeleteSa(id) => {
+            Step::DeleteSa(id) | Step::ForgetSa(id) => {
                 gone(self.xfrm.execute(Command::DeleteSa, &wire::association_id(id)))
             }
             Step::Settle => {
@@ -86,7 +86,7 @@ fn describe(step: &Step) -> String {
                 sa.id.spi, sa.source, sa.id.destination
             )
         }
-        Step::DeleteSa(id) => {
+        Step::DeleteSa(id) | Step::ForgetSa(id) => {
             format!("delete ipsec association {:#x} to {}", id.spi, id.destination)
         }
         Step::Settle => "wait".into(),

@@ -28,6 +28,8 @@ pub(crate) enum Step {
     DeletePolicy(PolicyId),
     AddSa(NewSa),
     DeleteSa(SaId),
+    /// Deletes one that was kept in vain.
+    ForgetSa(SaId),
     /// Lets packets leave that were routed through an association which goes next.
     Settle,
 }
@@ -221,32 +223,36 @@ impl Planner<'_> {
             .filter(|id| !self.deleted.contains(id))
             .partition(|(direction, selector)| selector.remote(*direction).is_none());
         first.into_iter().for_each(|id| self.delete_policy(id));
-        let stale = self.held.associations.iter().filter(|(id, association)| {
-            !self.wanted.associations.contains_key(id) && self.is_stale(id, association)
-        });
-        let stale: Vec<_> = stale.map(|(id, association)| (*id, association.source)).collect();
-        if stale.iter().any(|(_, source)| *source == self.desired.local) {
+        let (stale, idle): (Vec<_>, Vec<_>) = (self.held.associations.iter())
+            .filter(|(id, _)| !self.wanted.associations.contains_key(id))
+            .partition(|(id, association)| self.is_stale(id, association));
+        if stale.iter().any(|(_, association)| association.source == self.desired.local) {
             self.steps.push((None, Step::Settle));
         }
-        for (id, source) in stale {
-            let peer = if source == self.desired.local { id.destination } else { source };
-            self.steps.push((Some(peer), Step::DeleteSa(id)));
+        for (id, association) in stale {
+            self.steps.push((Some(self.remote(id, association)), Step::DeleteSa(*id)));
+        }
+        let is_old = |idle: &Association| self.now.saturating_sub(idle.added) > KEPT;
+        for (id, idle) in idle.into_iter().filter(|(_, idle)| is_old(idle)) {
+            self.steps.push((Some(self.remote(id, idle)), Step::ForgetSa(*id)));
         }
         last.into_iter().for_each(|id| self.delete_policy(id));
     }
 
-    /// Whether an association that is not wanted should go.
+    fn remote(&self, id: &SaId, association: &Association) -> IpAddr {
+        let outbound = association.source == self.desired.local;
+        if outbound { id.destination } else { association.source }
+    }
+
+    /// Whether an association that is not wanted should go at once.
     fn is_stale(&self, id: &SaId, association: &Association) -> bool {
         let outbound = association.source == self.desired.local;
-        let remote = if outbound { id.destination } else { association.source };
         let ours = outbound || id.destination == self.desired.local;
         let usable =
             association.protection != Protection::Strange && association.port == self.desired.port;
-        if !ours || !usable || self.now.saturating_sub(association.added) > KEPT {
-            return true;
-        }
+        let remote = self.remote(id, association);
         let tunnel = self.desired.tunnels.iter().find(|tunnel| tunnel.remote == remote);
-        tunnel.is_some_and(|tunnel| !outbound || tunnel.sending.is_some())
+        !ours || !usable || tunnel.is_some_and(|tunnel| !outbound || tunnel.sending.is_some())
     }
 
     fn delete_policy(&mut self, id: PolicyId) {

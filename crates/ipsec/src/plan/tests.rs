@@ -126,6 +126,10 @@ fn apply(table: &mut Table, step: &Step) {
             let before = table.associations.insert(sa.id, association);
             assert_eq!(before, None, "{sa:?} exists");
         }
+        Step::ForgetSa(id) => {
+            let forgotten = table.associations.remove(id).expect("it exists");
+            assert!(NOW - forgotten.added > KEPT, "{id:?} may be needed again");
+        }
         Step::DeleteSa(id) => {
             assert!(table.associations.remove(id).is_some() || table.larval.remove(id), "{id:?}");
         }
