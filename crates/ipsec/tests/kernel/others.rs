@@ -1,6 +1,6 @@
 //! What the kernel must have, and that other software's IPsec in the same namespace stays as it is.
 
-use swarm_ipsec::{Ipsec, Key};
+use swarm_ipsec::{Changes, Ipsec, Key, Sa, Tunnel};
 
 use crate::lab::{Lab, both};
 
@@ -59,4 +59,34 @@ async fn one_peers_failure_is_named_and_holds_up_no_other() {
     let sending: Vec<_> =
         lab.a.ipsec.status().await.unwrap().peers.into_iter().map(|peer| peer.sending).collect();
     assert_eq!(sending, [None, Some(0x1001)], "no policy names what was not made");
+}
+
+/// Their associations do not fit into one datagram of a dump.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a kernel with IPsec: cargo xtask vm test"]
+async fn many_peers_are_programmed_and_read_back() {
+    const PEERS: u8 = 200;
+    let lab = Lab::new(false).await;
+    let tunnel = |number: u8, generation: u8| {
+        let sa = |direction: u8| Sa {
+            spi: u32::from_be_bytes([1, direction, number, generation]),
+            key: Key::new([[number, generation, direction, 1]; 5].concat().try_into().unwrap()),
+        };
+        let remote = [192, 168, 78, number].into();
+        Tunnel { remote, reqid: number.into(), sending: Some(sa(0)), receiving: vec![sa(1)] }
+    };
+    let all = |generation| lab.a.desired((1..=PEERS).map(|n| tunnel(n, generation)).collect());
+    let count = usize::from(PEERS);
+    let (policies, associations) = (2 * count, 2 * count);
+    let first = lab.a.ipsec.program(&all(1)).await.unwrap();
+    assert_eq!(first, Changes { denials: 2, policies, associations, ..Changes::default() });
+    assert_eq!(lab.a.ipsec.program(&all(1)).await.unwrap(), Changes::default());
+    let second = lab.a.ipsec.program(&all(2)).await.unwrap();
+    let replaced = 2 * associations;
+    assert_eq!(second, Changes { policies: count, associations: replaced, ..Changes::default() });
+    let peers = lab.a.ipsec.status().await.unwrap().peers;
+    assert_eq!(peers.len(), count);
+    assert!(peers.iter().all(|peer| peer.sending.is_some_and(|spi| spi & 0xff == 2)));
+    lab.a.ipsec.destroy().await.unwrap();
+    assert_eq!(lab.a.ns.command("ip xfrm policy") + &lab.a.ns.command("ip xfrm state"), "");
 }
