@@ -62,6 +62,7 @@ impl<'a> Desired<'a> {
         swarm_overlay::Network {
             id: self.id.to_string(),
             vni: self.network.vni,
+            port: self.network.port,
             subnet: self.network.subnet,
             gateway: self.network.gateway,
             mtu: self.network.mtu,
