@@ -14,8 +14,13 @@ pub(crate) fn affected(state: &State, touched: &[Touched]) -> BTreeSet<NodeId> {
             Touched::Task(id, _) => state.task(id.as_str()).map(|task| task.node_id.clone()),
             Touched::NodeHistory(id) | Touched::Node(id) => Some(id.clone()),
             Touched::Service(_) | Touched::Network(_) | Touched::Cluster => None,
+            Touched::NetworkKeys | Touched::Members(_) => None,
         })
         .collect();
+    if touched.contains(&Touched::NetworkKeys) {
+        let encrypted = state.networks().filter(|network| network.is_encrypted());
+        nodes.extend(encrypted.flat_map(|network| state.nodes_in(&network.id)));
+    }
     nodes.extend(networks(state, touched).iter().flat_map(|network| state.nodes_in(network)));
     nodes.remove("");
     nodes
@@ -41,7 +46,10 @@ pub(crate) fn networks(state: &State, touched: &[Touched]) -> BTreeSet<NetworkId
             Touched::Network(id) => {
                 networks.insert(id.clone());
             }
-            Touched::NodeHistory(_) => {}
+            Touched::Members(id) => {
+                networks.insert(id.clone());
+            }
+            Touched::NodeHistory(_) | Touched::NetworkKeys => {}
             // A node's address or MTU concerns whoever shares a network with it, and the MTU all; the
             // cluster's VXLAN port concerns all too.
             Touched::Node(_) | Touched::Cluster => {
@@ -50,6 +58,16 @@ pub(crate) fn networks(state: &State, touched: &[Touched]) -> BTreeSet<NetworkId
         }
     }
     networks
+}
+
+/// Whether any node may be told of other tunnels since `touched`.
+pub(crate) fn tunnels(state: &State, touched: &[Touched]) -> bool {
+    touched.iter().any(|object| match object {
+        Touched::Node(_) | Touched::NetworkKeys => true,
+        // A network that is gone already may have been an encrypted one.
+        Touched::Members(id) => state.network(id.as_str()).is_none_or(|n| n.is_encrypted()),
+        _ => false,
+    })
 }
 
 #[cfg(test)]

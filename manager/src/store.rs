@@ -23,8 +23,14 @@ pub struct Applied {
     pub touched: Vec<Touched>,
 }
 
-/// For every network, the revision that last changed what nodes are told of it.
-pub(crate) type ChangedAt = BTreeMap<NetworkId, u64>;
+/// The revisions that last changed what nodes are told.
+#[derive(Debug, Default)]
+pub(crate) struct ChangedAt {
+    /// Of each network.
+    pub(crate) networks: BTreeMap<NetworkId, u64>,
+    /// Of their tunnels to each other.
+    pub(crate) tunnels: u64,
+}
 
 /// The result of each change of a command, in order.
 pub type Results = Vec<Result<Outcome, Rejected>>;
@@ -57,20 +63,23 @@ impl Store {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state as it is now, and when its networks changed. Hold it briefly: Raft waits.
+    /// The state as it is now, and when its networks and tunnels changed. Hold it briefly: Raft waits.
     pub(crate) fn read_with_changes(
         &self,
     ) -> (RwLockReadGuard<'_, State>, RwLockReadGuard<'_, ChangedAt>) {
         (self.read(), self.changed_at.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Notes which networks a batch changed. The state is locked for writing.
+    /// Notes which networks a batch changed, and whether it changed tunnels. The state is locked for writing.
     fn note_changes(&self, state: &State, touched: &[Touched]) {
         let mut changed_at = self.changed_at.write().unwrap_or_else(PoisonError::into_inner);
         for network in affected::networks(state, touched) {
-            changed_at.insert(network, state.revision());
+            changed_at.networks.insert(network, state.revision());
         }
-        changed_at.retain(|network, _| state.network(network.as_str()).is_some());
+        if affected::tunnels(state, touched) {
+            changed_at.tunnels = state.revision();
+        }
+        changed_at.networks.retain(|network, _| state.network(network.as_str()).is_some());
     }
 
     /// Hears of every change from now on.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use swarm_model::{Item, ItemKey, NetworkId, NodeId, NodeView, ViewDelta};
+use swarm_model::{NetworkId, NodeId, NodeView, ViewDelta};
 
 use crate::store::Store;
 
@@ -33,6 +33,8 @@ struct Network {
 pub(crate) struct Told {
     own: NodeView,
     networks: BTreeMap<NetworkId, Content>,
+    /// The revision that changed anybody's tunnels last, and this node's.
+    tunnels: (u64, Content),
 }
 
 impl Views {
@@ -42,33 +44,35 @@ impl Views {
 
     /// The change from what a node was told to what it should be told now, and that. Everything, if it was told nothing.
     pub(crate) fn changes(&self, node: &NodeId, told: Option<&Told>) -> (ViewDelta, Told) {
-        let (revision, own, contents) = self.newest(node);
         let nothing = Told::default();
         let before = told.unwrap_or(&nothing);
-        let own = NodeView { items: own };
-        let mut delta = before.own.delta_to(&own, revision);
+        let (revision, now) = self.newest(node, told);
+        let mut delta = before.own.delta_to(&now.own, revision);
         delta.full = told.is_none();
-        for (id, content) in &contents {
+        for (id, content) in &now.networks {
             self.add(&mut delta, id, before.networks.get(id), content);
         }
         for (id, content) in &before.networks {
-            if !contents.contains_key(id) {
+            if !now.networks.contains_key(id) {
                 delta.remove.extend(content.items.keys().cloned());
             }
         }
-        (delta, Told { own, networks: contents })
+        let (before, tunnels) = (&before.tunnels.1, &now.tunnels.1);
+        if !Arc::ptr_eq(before, tunnels) {
+            let change = before.delta_to(tunnels, revision);
+            delta.upsert.extend(change.upsert);
+            delta.remove.extend(change.remove);
+        }
+        (delta, now)
     }
 
-    /// A node's own items and the contents of its networks, all of one revision.
-    fn newest(
-        &self,
-        node: &NodeId,
-    ) -> (u64, BTreeMap<ItemKey, Item>, BTreeMap<NetworkId, Content>) {
+    /// What a node should be told, all of one revision, and that.
+    fn newest(&self, node: &NodeId, told: Option<&Told>) -> (u64, Told) {
         let (state, changed_at) = self.store.read_with_changes();
         let mut cached = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         cached.retain(|id, _| state.network(id.as_str()).is_some());
         let contents = state.networks_on(node).into_iter().map(|id| {
-            let changed_at = changed_at.get(&id).copied().unwrap_or_default();
+            let changed_at = changed_at.networks.get(&id).copied().unwrap_or_default();
             let network = cached.get(&id).filter(|network| network.changed_at == changed_at);
             if let Some(network) = network {
                 return (id, Arc::clone(&network.content));
@@ -79,8 +83,14 @@ impl Views {
             cached.insert(id.clone(), newer);
             (id, content)
         });
-        let contents = contents.collect();
-        (state.revision(), state.own_items(node), contents)
+        let networks = contents.collect();
+        let tunnels = match told {
+            Some(told) if told.tunnels.0 == changed_at.tunnels => told.tunnels.clone(),
+            // Keys are derived, which is worth doing only if any may have changed.
+            _ => (changed_at.tunnels, Arc::new(NodeView { items: state.tunnels(node) })),
+        };
+        let own = NodeView { items: state.own_items(node) };
+        (state.revision(), Told { own, networks, tunnels })
     }
 
     /// Adds the change of one network to a node's.

@@ -176,6 +176,7 @@ async fn managers_calls(channel: &Channel) -> Vec<(&'static str, Code)> {
         ("report sessions", code(peer.report_sessions(reports).await)),
         ("join token", code(control.join_token(token).await)),
         ("list nodes", code(control.list_nodes(Nothing {}).await)),
+        ("rotate network keys", code(control.rotate_network_keys(Nothing {}).await)),
         ("become voter", code(membership.become_voter(voter).await)),
     ]
 }
@@ -201,6 +202,8 @@ async fn what_managers_ask_of_each_other_is_refused_to_all_others() {
         ok,
         ["raft append", "raft read", "propose", "report sessions", "join token", "list nodes"]
     );
+    let rotate = manager.iter().find(|(call, _)| *call == "rotate network keys");
+    assert_eq!(rotate, Some(&("rotate network keys", Code::InvalidArgument)), "there are none");
     let voter = manager.iter().find(|(call, _)| *call == "become voter");
     assert_eq!(voter, Some(&("become voter", Code::PermissionDenied)), "no such manager");
 }

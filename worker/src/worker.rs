@@ -134,6 +134,7 @@ impl Identity {
             data_path_addr: Some(self.vtep),
             balancer: self.balancer.clone(),
             listen_addr: self.listen_addr.clone(),
+            ..NodeDescription::default()
         }
     }
 }

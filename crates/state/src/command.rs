@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 use swarm_model::{
-    Cluster, JoinTokens, NetworkId, NetworkSpec, NodeDescription, NodeId, NodeRole, NodeState,
-    ServiceId, ServiceSpec, TaskId, TaskState, TaskStatus, Timestamp, UpdateStatus,
+    Cluster, JoinTokens, NetworkId, NetworkSecret, NetworkSpec, NodeDescription, NodeId, NodeRole,
+    NodeState, ServiceId, ServiceSpec, TaskId, TaskState, TaskStatus, Timestamp, UpdateStatus,
 };
 
 /// A list of changes proposed at one moment. Each change takes effect or is rejected by itself.
@@ -164,6 +164,26 @@ pub enum Change {
         /// The task.
         id: TaskId,
     },
+    /// Adds a generation of keys of encrypted networks, for nodes to accept. The first one is sent with
+    /// at once.
+    AddNetworkKey {
+        /// One more than the newest.
+        generation: u32,
+        /// What its keys are derived from.
+        secret: NetworkSecret,
+    },
+    /// Has nodes send with a generation, newer than the one they send with.
+    SendWithNetworkKey {
+        /// The generation.
+        generation: u32,
+    },
+    /// Removes a generation older than the one that nodes send with.
+    RemoveNetworkKey {
+        /// The generation.
+        generation: u32,
+    },
+    /// Asks the leader for a new generation.
+    RotateNetworkKeys,
 }
 
 /// What a change that took effect gives.
@@ -214,4 +234,8 @@ pub enum Touched {
     Task(TaskId, ServiceId),
     /// The finished tasks that a node remembers: one was forgotten.
     NodeHistory(NodeId),
+    /// The keys of encrypted networks.
+    NetworkKeys,
+    /// Which nodes have tasks in a network.
+    Members(NetworkId),
 }

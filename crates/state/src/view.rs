@@ -17,6 +17,7 @@ impl State {
         for network in self.networks_on(node) {
             items.extend(self.network_items(&network));
         }
+        items.extend(self.tunnels(node));
         NodeView { items }
     }
 
@@ -26,7 +27,7 @@ impl State {
         attachments.map(|attachment| attachment.network.id.clone()).collect()
     }
 
-    /// The part of a node's view that is no other node's.
+    /// The part of a node's view that is no other node's, but for its tunnels.
     pub fn own_items(&self, node: &NodeId) -> BTreeMap<ItemKey, Item> {
         // A finished task stays in its node's view as long as it is remembered: so do its logs.
         let tasks = self.tasks_on(node).chain(self.ended_on(node));
@@ -53,14 +54,18 @@ impl State {
     }
 
     fn network_view(&self, network: &Network) -> NetworkView {
+        let encrypted = network.is_encrypted();
+        let port = if encrypted { self.encrypted_port() } else { Some(self.data_path_port()) };
         NetworkView {
             name: network.spec.name.clone(),
             vni: network.vni,
-            port: self.cluster().map_or(4789, |cluster| cluster.spec.data_path_port),
+            // 0 is no port that can be programmed: `apply` makes no such network.
+            port: port.unwrap_or(0),
             subnet: network.subnet,
             gateway: network.gateway,
-            mtu: network.mtu_override().unwrap_or_else(|| self.overlay_mtu()),
+            mtu: network.mtu_override().unwrap_or_else(|| self.overlay_mtu(encrypted)),
             internal: network.spec.internal,
+            encrypted,
         }
     }
 

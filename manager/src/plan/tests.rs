@@ -1,6 +1,7 @@
 //! The leader's decisions: single cases, and a simulated cluster that must keep its promises whatever
 //! happens, and come to rest once nothing does.
 
+mod rotation;
 mod scenarios;
 mod simulation;
 mod updates;

@@ -22,6 +22,7 @@ impl State {
             return Err(Rejected::Exists(format!("node {id}")));
         }
         node_hostname(&hostname).map_err(|e| Rejected::Invalid(e.to_string()))?;
+        let ordinal = self.ordinal_of_new_node()?;
         let raft_id = (role == NodeRole::Manager).then_some(self.next_raft_id);
         self.next_raft_id += u64::from(raft_id.is_some());
         let manager_status = raft_id.map(|raft_id| ManagerStatus {
@@ -38,6 +39,7 @@ impl State {
             description: NodeDescription { hostname, ..NodeDescription::default() },
             status: NodeStatus { addr, ..NodeStatus::default() },
             manager_status,
+            ordinal,
         });
         Ok(raft_id)
     }

@@ -5,3 +5,4 @@ mod golden;
 mod model;
 mod rules;
 mod support;
+mod tunnels;

@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 use swarm_model::{
-    Cluster, ClusterSpec, ContainerSpec, EndpointMode, EndpointSpec, Id, Ipam, IpamConfig,
-    JoinTokens, Meta, NetworkAttachmentConfig, NetworkSpec, NodeDescription, NodeRole, NodeState,
-    Replicated, RootCaDocument, ServiceMode, ServiceSpec, TaskSpec, TaskState, TaskStatus,
-    Timestamp, UpdateState, UpdateStatus,
+    Cluster, ClusterSpec, ContainerSpec, ENCRYPTED_OPTION, ESP_CIPHER, EndpointMode, EndpointSpec,
+    Id, Ipam, IpamConfig, JoinTokens, Labels, Meta, NetworkAttachmentConfig, NetworkSecret,
+    NetworkSpec, NodeDescription, NodeEncryption, NodeRole, NodeState, Replicated, RootCaDocument,
+    ServiceMode, ServiceSpec, TaskSpec, TaskState, TaskStatus, Timestamp, UpdateState,
+    UpdateStatus,
 };
 use swarm_state::{Change, State};
 
@@ -18,6 +19,8 @@ pub(crate) enum Op {
     Plain(Change),
     /// With its service or task replaced by one that exists, if one does: the pick-th.
     At(Change, usize),
+    /// A step of a rotation, of the generation that it is about now.
+    NextKey(Change),
     /// An `UpdateService`, based on the service's version, or on an older one.
     Update { service: Id, spec: Box<ServiceSpec>, stale: bool },
 }
@@ -30,6 +33,22 @@ impl Op {
             Op::At(mut change, pick) => {
                 if let Some(target) = target(&mut change, state, pick) {
                     *target.0 = target.1;
+                }
+                change
+            }
+            Op::NextKey(mut change) => {
+                let ring = state.key_ring();
+                match &mut change {
+                    Change::AddNetworkKey { generation, .. } => {
+                        *generation = ring.newest().map_or(0, |key| key.generation) + 1;
+                    }
+                    Change::SendWithNetworkKey { generation } => {
+                        *generation = ring.newest().map_or(0, |key| key.generation);
+                    }
+                    Change::RemoveNetworkKey { generation } => {
+                        *generation = ring.keys.first().map_or(0, |key| key.generation);
+                    }
+                    _ => {}
                 }
                 change
             }
@@ -109,6 +128,15 @@ pub(crate) fn cluster() -> Cluster {
     }
 }
 
+fn options(encrypted: bool) -> Labels {
+    encrypted.then(|| (ENCRYPTED_OPTION.to_owned(), String::new())).into_iter().collect()
+}
+
+/// What a node says that has IPsec ESP.
+pub(crate) fn esp(incarnation: u64) -> NodeEncryption {
+    NodeEncryption { cipher: ESP_CIPHER.into(), reason: String::new(), incarnation }
+}
+
 /// A network: from the pool, or one of a few subnets of which some overlap or are bad.
 fn network_spec() -> impl Strategy<Value = NetworkSpec> {
     let config = prop_oneof![
@@ -119,23 +147,28 @@ fn network_spec() -> impl Strategy<Value = NetworkSpec> {
         1 => Just(Some(("10.7.0.0/24", Some("10.7.0.248/29"), None))),
         1 => Just(Some(("10.9.0.0/31", None, None))),
     ];
-    (0u8..5, config, any::<bool>()).prop_map(|(name, config, internal)| NetworkSpec {
-        name: format!("network-{name}"),
-        driver: "overlay".into(),
-        internal,
-        ipam: Ipam {
-            driver: "default".into(),
-            config: config
-                .into_iter()
-                .map(|(subnet, range, gateway): (&str, Option<&str>, Option<&str>)| IpamConfig {
-                    subnet: Some(subnet.parse().unwrap()),
-                    ip_range: range.map(|range| range.parse().unwrap()),
-                    gateway: gateway.map(|gateway| gateway.parse().unwrap()),
-                })
-                .collect(),
+    (0u8..5, config, any::<bool>(), any::<bool>()).prop_map(
+        |(name, config, internal, encrypted)| NetworkSpec {
+            name: format!("network-{name}"),
+            driver: "overlay".into(),
+            internal,
+            options: options(encrypted),
+            ipam: Ipam {
+                driver: "default".into(),
+                config: config
+                    .into_iter()
+                    .map(|(subnet, range, gateway): (&str, Option<&str>, Option<&str>)| {
+                        IpamConfig {
+                            subnet: Some(subnet.parse().unwrap()),
+                            ip_range: range.map(|range| range.parse().unwrap()),
+                            gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+                        }
+                    })
+                    .collect(),
+            },
+            ..NetworkSpec::default()
         },
-        ..NetworkSpec::default()
-    })
+    )
 }
 
 pub(crate) fn service_spec() -> impl Strategy<Value = ServiceSpec> {
@@ -221,6 +254,10 @@ fn task() -> impl Strategy<Value = Id> {
 fn node_op() -> impl Strategy<Value = Change> {
     let role = prop_oneof![Just(NodeRole::Worker), Just(NodeRole::Manager)];
     let routes = proptest::collection::vec(any::<u8>(), 0..2);
+    let encryption = prop_oneof![
+        1 => Just(NodeEncryption::default()),
+        4 => (1u64..3).prop_map(esp),
+    ];
     prop_oneof![
         2 => (node(), role).prop_map(|(id, role)| Change::AddNode {
             hostname: format!("host-of-{id}"),
@@ -228,11 +265,14 @@ fn node_op() -> impl Strategy<Value = Change> {
             id,
             role,
         }),
-        4 => (node(), 0u8..4, prop::sample::select(vec![0, 40, 1400, 1500, 9000]), any::<bool>(), routes)
-            .prop_map(|(id, host, mtu, v6, routes)| Change::DescribeNode {
+        4 => (node(), 0u8..4, prop::sample::select(vec![0, 40, 1400, 1500, 9000]), prop::bool::weighted(0.2), routes, encryption)
+            .prop_map(|(id, host, mtu, v6, routes, encryption)| Change::DescribeNode {
                 addr: format!("{id}:2377"),
                 id,
-                description: Box::new(description(host, mtu, v6, routes)),
+                description: Box::new(NodeDescription {
+                    encryption,
+                    ..description(host, mtu, v6, routes)
+                }),
             }),
         1 => (node(), any::<bool>()).prop_map(|(id, down)| Change::SetNodeState {
             id,
@@ -285,6 +325,20 @@ fn task_op() -> impl Strategy<Value = Change> {
     ]
 }
 
+fn key_op() -> impl Strategy<Value = Op> {
+    let secret = any::<[u8; 32]>().prop_map(NetworkSecret);
+    prop_oneof![
+        3 => secret.prop_map(|secret| Op::NextKey(Change::AddNetworkKey { generation: 0, secret })),
+        2 => Just(Op::NextKey(Change::SendWithNetworkKey { generation: 0 })),
+        2 => Just(Op::NextKey(Change::RemoveNetworkKey { generation: 0 })),
+        1 => (0u32..4).prop_map(|generation| {
+            Op::Plain(Change::SendWithNetworkKey { generation })
+        }),
+        1 => (0u32..4).prop_map(|generation| Op::Plain(Change::RemoveNetworkKey { generation })),
+        1 => Just(Op::Plain(Change::RotateNetworkKeys)),
+    ]
+}
+
 /// One change.
 pub(crate) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
@@ -295,6 +349,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(id, spec)| Op::Plain(Change::CreateNetwork { id, spec })),
         1 => network().prop_map(|id| Op::Plain(Change::RemoveNetwork { id })),
         12 => service_op(),
+        5 => key_op(),
         3 => task_op().prop_map(Op::Plain),
         30 => (task_op(), any::<usize>()).prop_map(|(change, pick)| Op::At(change, pick)),
     ]
@@ -305,7 +360,9 @@ fn beginning() -> Vec<Op> {
     let mut ops = vec![];
     for n in 0..3 {
         let (id, addr) = (node_id(n), format!("node{n}:2377"));
-        let description = Box::new(description(n, 1500, false, vec![]));
+        let encryption = esp(1);
+        let description = NodeDescription { encryption, ..description(n, 1500, false, vec![]) };
+        let description = Box::new(description);
         let (role, hostname) = (NodeRole::Manager, format!("host-{n}"));
         ops.push(Change::AddNode { id: id.clone(), role, hostname, addr: addr.clone() });
         ops.push(Change::DescribeNode { id, description, addr });
@@ -314,12 +371,14 @@ fn beginning() -> Vec<Op> {
         let mut spec = NetworkSpec {
             name: format!("network-{n}"),
             driver: "overlay".into(),
+            options: options(n < 2),
             ..NetworkSpec::default()
         };
         let subnet = Some(format!("10.5.{n}.0/29").parse().unwrap());
         spec.ipam.config = vec![IpamConfig { subnet, ..IpamConfig::default() }];
         ops.push(Change::CreateNetwork { id: network_id(n), spec });
     }
+    ops.push(Change::AddNetworkKey { generation: 1, secret: NetworkSecret([7; 32]) });
     ops.into_iter().map(Op::Plain).collect()
 }
 
