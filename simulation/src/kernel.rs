@@ -2,6 +2,7 @@
 //! outlives `swarmd`, but not a reboot.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -14,6 +15,7 @@ use swarm_overlay::{Changes, Error, Existing, Network, Sandbox};
 use swarm_runtime::{
     Adopted, ContainerSpec, ContainerState, Exit, RuntimeError, StartError, Started,
 };
+use swarm_worker::Encryption;
 use swarm_worker::adapters::{Adapters, Dns, Image, Images, Overlay, Runtime};
 use tokio::sync::watch;
 
@@ -67,6 +69,10 @@ impl Kernel {
         let this = Arc::new(self.clone());
         Adapters {
             overlay: this.clone(),
+            encryption: Arc::new(Encryption::none(
+                IpAddr::from([127, 0, 0, 1]),
+                "a simulated kernel has none".into(),
+            )),
             balancer: self.balancer.clone(),
             dns: this.clone(),
             runtime: this.clone(),

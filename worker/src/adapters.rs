@@ -12,11 +12,15 @@ use swarm_images::{ImageConfig, ImageStore, Platform, PullPolicy, Reference};
 use swarm_overlay::{Changes, Existing, Sandbox};
 use swarm_runtime::{ContainerSpec, Exit, RuntimeError, StartError, Started};
 
+use crate::encryption::Encryption;
+
 /// A host's adapters; cheap to clone.
 #[derive(Clone)]
 pub struct Adapters {
     /// Networks and sandboxes.
     pub overlay: Arc<dyn Overlay>,
+    /// Encrypted networks.
+    pub encryption: Arc<Encryption>,
     /// Service addresses.
     pub balancer: Arc<dyn Balancer>,
     /// Names.

@@ -88,6 +88,17 @@ async fn ended(job: &mut Option<Job>) -> (What, Result<(), DataPlaneError>) {
     (job.take().map_or(What::Audit, |job| job.what), result)
 }
 
+/// Waits until this node's IPsec is another incarnation.
+async fn reborn(incarnation: &mut Option<watch::Receiver<u64>>) {
+    let changed = match incarnation {
+        Some(incarnation) => incarnation.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending().await
+    }
+}
+
 impl Agent {
     /// Takes up what is remembered, then follows managers until `left`: told to, it stops everything on
     /// this node; if the sender is dropped, containers live on.
@@ -105,6 +116,7 @@ impl Agent {
 
     /// Returns whether the node leaves.
     async fn follow(&mut self, mut left: oneshot::Receiver<()>) -> bool {
+        let mut incarnation = self.plane.encryption.incarnation();
         let mut line = self.caller.call(Duration::ZERO);
         let mut audit = interval_at(Instant::now() + AUDIT, AUDIT);
         audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -118,6 +130,7 @@ impl Agent {
                 event = line.next() => self.respond(event, &mut line),
                 (what, result) = ended(&mut job) => self.finish(what, result, &mut line).await,
                 _ = audit.tick() => self.work.audit = true,
+                () = reborn(&mut incarnation) => self.introduce_anew(&mut line),
                 () = sleep(RETRY_PAUSE), if self.work.failed => self.work.failed = false,
                 asked = &mut left => {
                     if let Some(job) = job
@@ -161,6 +174,13 @@ impl Agent {
                 self.take(NodeView::default().as_full_delta(0));
             }
         }
+    }
+
+    /// The kernel lost keys: others are made for what a new session says of this node.
+    fn introduce_anew(&mut self, line: &mut Line) {
+        tracing::warn!("this node's keys of encrypted networks were lost: asking for new ones");
+        self.work.revision = None; // the next session begins with everything
+        *line = self.caller.call(Duration::ZERO);
     }
 
     fn note_managers(&self, managers: Vec<ManagerAddress>) {
@@ -257,6 +277,10 @@ impl Agent {
         self.audit().await;
         if let Err(e) = self.plane.overlay.destroy().await {
             tracing::error!("{e}");
+            return; // what is left of an encrypted network stays blocked
+        }
+        if let Err(e) = self.plane.encryption.destroy().await {
+            tracing::error!("cannot remove the keys of encrypted networks: {e}");
         }
     }
 }

@@ -4,7 +4,8 @@
 //! - `agent` is the loop; `line` and `session` are its way to a manager, `managers` is where those are,
 //!   `memory` what outlives a restart;
 //! - `networks` and `container` translate what the managers say, purely;
-//! - `dataplane` programs overlay, balancer and DNS; `supervisor` and `task` run the tasks;
+//! - `dataplane` programs overlay, balancer and DNS, `encryption` what of it must be encrypted;
+//! - `supervisor` and `task` run the tasks;
 //! - `io` serves logs and consoles.
 
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@ pub mod adapters;
 mod agent;
 mod container;
 mod dataplane;
+mod encryption;
 mod io;
 mod line;
 mod managers;
@@ -24,5 +26,6 @@ mod supervisor;
 mod task;
 pub mod worker;
 
+pub use encryption::Encryption;
 pub use managers::Managers;
 pub use worker::{Prepared, Who, Worker, WorkerError, WorkerOptions, resources};

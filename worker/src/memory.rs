@@ -1,7 +1,9 @@
 //! What a node remembers of its managers' words over a restart of `swarmd`: with it, balancing and DNS go
 //! on even if no manager answers.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +66,13 @@ impl MemoryFile {
     /// Writes it anew. A crash leaves the former or the new one; the loss of power may leave none.
     fn save(&self, memory: &Memory) -> io::Result<()> {
         let new = self.0.with_extension("new");
-        std::fs::write(&new, codec::encode(memory))?;
+        // It holds keys. What a crash left behind may have been made by an older version, readable.
+        match std::fs::remove_file(&new) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(&codec::encode(memory))?;
         std::fs::rename(&new, &self.0)
     }
 
@@ -94,6 +102,7 @@ impl MemoryFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn memory(node: &str, managers: usize) -> Memory {
         let address =
@@ -113,6 +122,8 @@ mod tests {
         file.save(&memory("a", 2)).unwrap();
         assert_eq!(file.load(&"a".into()), memory("a", 2));
         assert_eq!(file.load(&"b".into()), memory("b", 0), "another node's");
+        let mode = std::fs::metadata(&file.0).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "it holds keys");
         std::fs::write(&file.0, b"torn").unwrap();
         assert_eq!(file.load(&"a".into()), memory("a", 0), "damaged");
     }

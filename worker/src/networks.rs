@@ -47,6 +47,11 @@ impl<'a> Desired<'a> {
         Some(Desired { id, network: network?, services, endpoints })
     }
 
+    /// Whether what is sent to other nodes must be encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.network.encrypted
+    }
+
     /// What the overlay should hold on `node`, whose VTEP is `vtep`.
     pub(crate) fn overlay(&self, node: &NodeId, vtep: IpAddr) -> swarm_overlay::Network {
         // At this host's own address there was another node before it left and joined again: its tasks are

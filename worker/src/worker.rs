@@ -22,6 +22,7 @@ use tonic::{Request, Status};
 use crate::adapters::{self, Adapters};
 use crate::agent::{Agent, Work, network_facts};
 use crate::dataplane::DataPlane;
+use crate::encryption::Encryption;
 use crate::io::TaskIoService;
 use crate::line::Caller;
 use crate::managers::Managers;
@@ -96,6 +97,7 @@ pub(crate) struct Identity {
     listen_addr: String,
     vtep: IpAddr,
     balancer: String,
+    encryption: Arc<Encryption>,
 }
 
 impl Identity {
@@ -110,6 +112,7 @@ impl Identity {
             listen_addr: "192.0.2.1:2377".into(),
             vtep: [192, 0, 2, 1].into(),
             balancer: String::new(),
+            encryption: Arc::new(Encryption::none([192, 0, 2, 1].into(), "no kernel here".into())),
         }
     }
 
@@ -134,7 +137,7 @@ impl Identity {
             data_path_addr: Some(self.vtep),
             balancer: self.balancer.clone(),
             listen_addr: self.listen_addr.clone(),
-            ..NodeDescription::default()
+            encryption: self.encryption.describe(),
         }
     }
 }
@@ -169,6 +172,8 @@ impl Prepared {
         let mut overlay_options = swarm_overlay::Options::new(&options.run_dir, options.vtep);
         overlay_options.port = options.data_path_port;
         let overlay = Arc::new(Overlay::new(overlay_options).await?);
+        let (state_dir, port) = (&options.state_dir, options.data_path_port);
+        let encryption = Encryption::open(state_dir, options.vtep, port).await;
         let choice = swarm_balancer::choose(options.balancer).await?;
         tracing::info!("balancing with {}: {}", choice.engine.name(), choice.why);
         let balancer_text = format!("{}: {}", choice.engine.name(), choice.why);
@@ -184,6 +189,7 @@ impl Prepared {
         let found = runtime.adopt().await?;
         let adapters = Adapters {
             overlay,
+            encryption: Arc::new(encryption),
             balancer: choice.engine,
             dns,
             runtime: Arc::new(runtime.clone()),
@@ -230,6 +236,7 @@ impl Prepared {
                     listen_addr: who.listen_addr,
                     vtep: who.vtep,
                     balancer: who.balancer,
+                    encryption: Arc::clone(&adapters.encryption),
                 }),
                 overlay: Arc::clone(&adapters.overlay),
                 managers: Managers::new(known.clone(), who.managers),
@@ -239,6 +246,7 @@ impl Prepared {
                 node: who.node_id,
                 vtep: who.vtep,
                 overlay: adapters.overlay,
+                encryption: adapters.encryption,
                 balancer: adapters.balancer,
                 dns: adapters.dns,
             }),

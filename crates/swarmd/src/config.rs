@@ -80,8 +80,8 @@ impl NodeFiles {
     /// Removes all that makes this host a node. Images stay.
     pub(crate) fn forget(&self) -> Result<()> {
         // The configuration goes first: without it the rest means nothing.
-        let paths = [self.dir.join(FILE), self.dir.join("view.bin"), self.pki(), self.raft()];
-        for path in paths {
+        let files = [FILE, "view.bin", "ipsec.json"].map(|file| self.dir.join(file));
+        for path in files.into_iter().chain([self.pki(), self.raft()]) {
             let removed =
                 if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             match removed {

@@ -1,8 +1,10 @@
 //! A node that is part of a swarm: its worker, its manager if it is one, and the mTLS server in front of
 //! both.
 
+use std::fs::{DirBuilder, Permissions};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -140,6 +142,7 @@ async fn start_manager(
     new: Option<NewCluster>,
 ) -> Result<(Option<Manager>, Option<JoinTokens>)> {
     let Some(raft_id) = config.raft_id else { return Ok((None, None)) };
+    keep_private(&host.files.raft())?;
     let options = ManagerOptions {
         node_id: identity.node_id().into(),
         addr: config.advertise_addr.clone(),
@@ -157,6 +160,13 @@ async fn start_manager(
             Err(e.into())
         }
     }
+}
+
+/// Raft's log and snapshots hold the CA's key and those of encrypted networks.
+fn keep_private(dir: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.and_then(|()| std::fs::set_permissions(dir, Permissions::from_mode(0o700)))
+        .with_context(|| format!("cannot keep {} to ourselves", dir.display()))
 }
 
 /// The host of `host:port`.
