@@ -68,6 +68,9 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
+/// What comes of dialing.
+pub type Dialed = Result<Box<dyn Stream>, ConnectError>;
+
 /// Another way to other nodes than mTLS on TCP, such as that of a simulation. It vouches for the peer.
 pub trait Dial: std::fmt::Debug + Send + Sync {
     /// Connects to `addr`.
@@ -75,7 +78,7 @@ pub trait Dial: std::fmt::Debug + Send + Sync {
         &self,
         addr: &str,
         expected: ExpectedPeer,
-    ) -> Pin<Box<dyn Future<Output = Result<Box<dyn Stream>, ConnectError>> + Send>>;
+    ) -> Pin<Box<dyn Future<Output = Dialed> + Send>>;
 }
 
 impl Connector {
