@@ -96,8 +96,7 @@ impl<'a> Desired<'a> {
             Some(VirtualService {
                 id: id.to_string(),
                 name: service.name.clone(),
-                // The address is unique in the network, as the mark must be.
-                mark: Some(vip.into()),
+                mark: Some(self.host_number(vip)),
                 vip,
                 backends: backends.remove(id).unwrap_or_default(),
             })
@@ -108,6 +107,12 @@ impl<'a> Desired<'a> {
             gateway: self.network.gateway,
             services: services.collect(),
         }
+    }
+
+    /// Unique in the network, as a service's mark must be, and short: what `ipvsadm` shows as `FWM 2` is the service
+    /// with the VIP 10.0.1.2 of 10.0.1.0/24.
+    fn host_number(&self, addr: Ipv4Addr) -> u32 {
+        u32::from(addr) & u32::from(self.network.subnet.hostmask())
     }
 
     /// The names in this network.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use swarm_balancer::Preference;
+use swarm_balancer::Choice;
 use swarm_dns::{DnsServer, parse_resolv_conf};
 use swarm_images::{ImageStore, Platform};
 use swarm_model::{
@@ -52,7 +52,7 @@ pub struct WorkerOptions {
     /// Its images.
     pub images: ImageStore,
     /// The engine that balances VIPs.
-    pub balancer: Preference,
+    pub balancer: Choice,
     /// Connects to managers.
     pub connector: Connector,
     /// Where managers were when the node was set up.
@@ -80,9 +80,6 @@ pub enum WorkerError {
     /// The kernel lacks something, or a port is taken.
     #[error(transparent)]
     Overlay(#[from] swarm_overlay::Error),
-    /// No balancer engine works here.
-    #[error(transparent)]
-    Balancer(#[from] swarm_balancer::Error),
     /// Containers cannot be run here.
     #[error(transparent)]
     Runtime(#[from] swarm_runtime::RuntimeError),
@@ -174,9 +171,6 @@ impl Prepared {
         let overlay = Arc::new(Overlay::new(overlay_options).await?);
         let (state_dir, port) = (&options.state_dir, options.data_path_port);
         let encryption = Encryption::open(state_dir, options.vtep, port).await;
-        let choice = swarm_balancer::choose(options.balancer).await?;
-        tracing::info!("balancing with {}: {}", choice.engine.name(), choice.why);
-        let balancer_text = format!("{}: {}", choice.engine.name(), choice.why);
         let dns = Arc::new(DnsServer::new(swarm_dns::Options {
             upstreams: resolvers(),
             ..swarm_dns::Options::default()
@@ -187,10 +181,11 @@ impl Prepared {
             "/swarmd",
         ))?;
         let found = runtime.adopt().await?;
+        let balancer = options.balancer.to_string();
         let adapters = Adapters {
             overlay,
             encryption: Arc::new(encryption),
-            balancer: choice.engine,
+            balancer: options.balancer.engine,
             dns,
             runtime: Arc::new(runtime.clone()),
             images: Arc::new(options.images),
@@ -201,7 +196,7 @@ impl Prepared {
             addr: options.addr,
             listen_addr: options.listen_addr,
             vtep: options.vtep,
-            balancer: balancer_text,
+            balancer,
             state_dir: options.state_dir,
             connector: options.connector,
             managers: options.managers,

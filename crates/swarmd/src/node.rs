@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use swarm_balancer::Preference;
+use swarm_balancer::Choice;
 use swarm_images::ImageStore;
 use swarm_manager::{Manager, ManagerOptions, NewCluster};
 use swarm_model::{JoinTokens, ManagerAddress};
@@ -32,7 +32,7 @@ pub(crate) struct Host {
     pub(crate) run_dir: PathBuf,
     pub(crate) files: NodeFiles,
     pub(crate) images: ImageStore,
-    pub(crate) balancer: Preference,
+    pub(crate) balancer: Choice,
 }
 
 /// A node of a swarm.
@@ -78,7 +78,7 @@ impl Node {
             state_dir: host.state_dir.clone(),
             run_dir: host.run_dir.clone(),
             images: host.images.clone(),
-            balancer: host.balancer,
+            balancer: host.balancer.clone(),
             connector: connector.clone(),
             managers,
         })
