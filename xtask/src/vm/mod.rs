@@ -2,6 +2,7 @@
 //!
 //! The scripts in `integration-tests/vm` prepare and run it; `suites` are the tests that run in it.
 
+mod panics;
 mod suites;
 
 use crate::packages;
@@ -34,18 +35,23 @@ enum Action {
 
 /// Runs the suites, or becomes the command in the VM and so ends with its status.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if let Some(Action::Test { suite }) = &options.action {
-        return test(suite.as_deref());
+    match &options.action {
+        Some(Action::Test { suite }) => return test(suite.as_deref()),
+        None => {}
     }
     prepare()?;
     let error = in_vm().args(&options.command).exec();
     Err(error).context("cannot run the VM")
 }
 
-/// Runs one suite, or all.
+/// Runs one suite, or all; then also what they rely on.
 pub(crate) fn test(only: Option<&str>) -> Result<()> {
     let chosen = suites::choose(only)?;
     prepare()?;
+    if only.is_none() {
+        println!("in the VM: a panic");
+        panics::check()?;
+    }
     for suite in chosen {
         println!("in the VM: {}", suite.name);
         suite.run(in_vm())?;
