@@ -2,6 +2,7 @@
 //!
 //! The scripts in `integration-tests/vm` prepare and run it; `suites` are the tests that run in it.
 
+mod bench;
 mod panics;
 mod suites;
 
@@ -31,12 +32,15 @@ enum Action {
         /// This suite only
         suite: Option<String>,
     },
+    /// Measure ipvs, nftables and Docker's way of balancing against no balancer, side by side
+    Bench(bench::Options),
 }
 
 /// Runs the suites, or becomes the command in the VM and so ends with its status.
 pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.action {
         Some(Action::Test { suite }) => return test(suite.as_deref()),
+        Some(Action::Bench(options)) => return bench::run(options),
         None => {}
     }
     prepare()?;
