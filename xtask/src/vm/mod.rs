@@ -4,6 +4,7 @@
 
 mod bench;
 mod panics;
+mod power_cuts;
 mod suites;
 
 use crate::packages;
@@ -34,6 +35,8 @@ enum Action {
     },
     /// Measure ipvs, nftables and Docker's way of balancing against no balancer, side by side
     Bench(bench::Options),
+    /// Take the power from three managers under load, again and again: nothing acknowledged may be lost
+    PowerCuts(power_cuts::Options),
 }
 
 /// Runs the suites, or becomes the command in the VM and so ends with its status.
@@ -41,6 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     match &options.action {
         Some(Action::Test { suite }) => return test(suite.as_deref()),
         Some(Action::Bench(options)) => return bench::run(options),
+        Some(Action::PowerCuts(options)) => return power_cuts::run(options),
         None => {}
     }
     prepare()?;
