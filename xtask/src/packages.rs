@@ -36,6 +36,7 @@ const VM_PACKAGES: [&str; 11] = [
     "nftables",
     "conntrack",
     "ipvsadm",
+    "tcpdump",
     "procps",
 ];
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A script `integration-tests/vm/NAME.sh`, called with the programs it needs.
+/// A script `integration-tests/vm/NAME.sh`, called with the programs it needs; those on a playground share one.
 pub(super) struct Suite {
     pub(super) name: &'static str,
     package: &'static str,
@@ -19,7 +19,7 @@ pub(super) struct Suite {
     programs: &'static [(&'static str, &'static str)],
 }
 
-const SUITES: [Suite; 4] = [
+const SUITES: [Suite; 5] = [
     Suite {
         name: "ipvs-rs",
         package: "ipvs-rs",
@@ -35,6 +35,13 @@ const SUITES: [Suite; 4] = [
         programs: &[("--test", "ipvs"), ("--test", "nftables")],
     },
     Suite {
+        name: "ipsec",
+        package: "swarm-ipsec",
+        playground: false,
+        timeout: 300,
+        programs: &[("--test", "kernel")],
+    },
+    Suite {
         name: "playground",
         package: "swarm-integration-tests",
         playground: true,
@@ -42,11 +49,11 @@ const SUITES: [Suite; 4] = [
         programs: &[("--test", "ipvs")],
     },
     Suite {
-        name: "ipsec",
-        package: "swarm-ipsec",
-        playground: false,
-        timeout: 400,
-        programs: &[("--test", "kernel")],
+        name: "encrypted",
+        package: "swarm-integration-tests",
+        playground: true,
+        timeout: 900,
+        programs: &[("--test", "esp")],
     },
 ];
 
@@ -64,9 +71,16 @@ pub(super) fn choose(only: Option<&str>) -> Result<Vec<&'static Suite>> {
 impl Suite {
     /// Builds the programs and runs the script in the VM that `vm` starts.
     pub(super) fn run(&self, mut vm: Command) -> Result<()> {
-        let script = workspace().join("integration-tests/vm").join(format!("{}.sh", self.name));
-        vm.arg("bash").arg(script).args(self.build()?).env("VM_TIMEOUT", self.timeout.to_string());
+        vm.arg("bash")
+            .arg(self.script())
+            .args(self.build()?)
+            .env("VM_TIMEOUT", self.timeout.to_string());
         status(vm.current_dir(workspace()))
+    }
+
+    fn script(&self) -> PathBuf {
+        let name = if self.playground { "playground" } else { self.name };
+        workspace().join(format!("integration-tests/vm/{name}.sh"))
     }
 
     fn build(&self) -> Result<Vec<PathBuf>> {
@@ -107,8 +121,7 @@ mod tests {
     #[test]
     fn every_suite_has_its_script() {
         for suite in &SUITES {
-            let script = workspace().join(format!("integration-tests/vm/{}.sh", suite.name));
-            assert!(script.is_file(), "{}", script.display());
+            assert!(suite.script().is_file(), "{}", suite.script().display());
         }
     }
 
