@@ -7,7 +7,7 @@ use swarm_model::{NodeId, TaskState};
 
 use crate::kernel::Kernel;
 use crate::ledger::{Checked, Ledger, Stop, violated};
-use crate::node::Node;
+use crate::node::{Fate, Node};
 
 /// Every address in a kernel was handed out once, in that network.
 pub(crate) fn check_allocated(host: u8, kernel: &Kernel, ledger: &Ledger) -> Checked {
@@ -90,12 +90,33 @@ pub(crate) fn settled(ledger: &Ledger, nodes: &[Node]) -> Result<(), String> {
         }
     }
     for node in nodes {
+        match node.fate {
+            Fate::Here => {}
+            Fate::ToCome => return Err(format!("host {} is to come", node.host)),
+            Fate::Lost | Fate::Removed => {
+                settled_former(ledger, node)?;
+                continue;
+            }
+        }
         let Some(id) = node.node_id() else {
             return Err(format!("host {} has not joined", node.host));
         };
         if node.role == swarm_pki::Role::Worker {
             settled_worker(ledger, node, &id)?;
         }
+    }
+    Ok(())
+}
+
+/// A host that is no node any more does nothing for the swarm.
+fn settled_former(ledger: &Ledger, node: &Node) -> Result<(), String> {
+    let host = node.host;
+    if node.node_id().is_some_and(|id| ledger.state.node(&id).is_some()) {
+        return Err(format!("host {host} is not removed"));
+    }
+    let (running, networks) = (node.kernel.running(), node.kernel.networks());
+    if !running.is_empty() || !networks.is_empty() {
+        return Err(format!("host {host} was removed and still runs {running:?}"));
     }
     Ok(())
 }

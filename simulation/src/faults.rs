@@ -4,9 +4,11 @@ use swarm_pki::Role;
 use swarm_raft::Role as RaftRole;
 
 use crate::disk::FAST;
+use crate::ledger::Ledger;
 use crate::net::{GOOD, HostId, Net, Quality};
-use crate::node::Node;
+use crate::node::{Fate, Node};
 use crate::random::Random;
+use crate::run::remove_lost;
 
 /// Makes things go wrong, and heals them.
 pub(crate) struct Faults {
@@ -35,12 +37,18 @@ impl Faults {
     }
 
     /// Does what is due; says what, for people who follow a seed.
-    pub(crate) fn step(&mut self, now: u64, nodes: &mut [Node], net: &Net) -> Vec<String> {
+    pub(crate) fn step(
+        &mut self,
+        now: u64,
+        nodes: &mut [Node],
+        net: &Net,
+        ledger: &Ledger,
+    ) -> Vec<String> {
         let mut said = self.repair(now, nodes, net);
         if now >= self.next {
             self.next = now + self.random.within(50..2500);
             self.count += 1;
-            said.push(self.strike(now, nodes, net));
+            said.push(self.strike(now, nodes, net, ledger));
         }
         said
     }
@@ -64,10 +72,11 @@ impl Faults {
         }
     }
 
-    fn strike(&mut self, now: u64, nodes: &mut [Node], net: &Net) -> String {
-        let hosts: Vec<HostId> = nodes.iter().map(|node| node.host).collect();
+    fn strike(&mut self, now: u64, nodes: &mut [Node], net: &Net, ledger: &Ledger) -> String {
+        let here = |node: &&Node| node.fate == Fate::Here;
+        let hosts: Vec<HostId> = nodes.iter().filter(here).map(|node| node.host).collect();
         let managers: Vec<HostId> =
-            nodes.iter().filter(|n| n.role == Role::Manager).map(|n| n.host).collect();
+            nodes.iter().filter(here).filter(|n| n.role == Role::Manager).map(|n| n.host).collect();
         let host = self.random.pick(&hosts).copied().unwrap_or(1);
         let manager = self.random.pick(&managers).copied().unwrap_or(1);
         let soon = now + self.random.within(100..4_000);
@@ -122,8 +131,46 @@ impl Faults {
                 node(nodes, host).kernel.kill_one();
                 format!("host {host}: a container dies")
             }
-            _ => transfer(nodes),
+            93..95 => transfer(nodes),
+            95..97 => self.join(now, nodes),
+            _ => self.remove(host, nodes, ledger),
         }
+    }
+
+    fn join(&mut self, now: u64, nodes: &mut [Node]) -> String {
+        match nodes.iter_mut().find(|node| node.fate == Fate::ToCome) {
+            Some(node) => {
+                node.start(now);
+                format!("host {}: joins as a {:?}", node.host, node.role)
+            }
+            None => transfer(nodes),
+        }
+    }
+
+    /// One manager at most, of three or more; and a worker must remain.
+    fn remove(&mut self, host: HostId, nodes: &mut [Node], ledger: &Ledger) -> String {
+        let role = node(nodes, host).role;
+        let of_role =
+            |fate: Fate| nodes.iter().filter(|n| n.role == role && n.fate == fate).count();
+        let spared = match role {
+            Role::Manager => of_role(Fate::Here) < 3 || of_role(Fate::Lost) > 0,
+            Role::Worker => of_role(Fate::Here) < 2,
+        };
+        if spared || node(nodes, host).node_id().is_none() {
+            return transfer(nodes);
+        }
+        let lives = role == Role::Worker && self.random.chance(50);
+        if lives {
+            node(nodes, host).fate = Fate::Removed;
+        } else {
+            node(nodes, host).cut_power();
+            node(nodes, host).fate = Fate::Lost;
+        }
+        remove_lost(nodes, ledger);
+        format!(
+            "host {host}: is removed{}",
+            if lives { ", though it lives" } else { ", being lost" }
+        )
     }
 
     fn partition(&mut self, host: HostId, hosts: &[HostId], net: &Net) -> String {

@@ -2,9 +2,11 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use swarm_simulation::{Break, Plan, Report, run};
 
 /// Simulate whole swarms
@@ -14,9 +16,12 @@ struct Options {
     /// How many seeds
     #[arg(long, default_value_t = 100)]
     seeds: u64,
-    /// The first of them; with it alone, only this one, told step by step
+    /// The first of them
     #[arg(long)]
     seed: Option<u64>,
+    /// How many beside each other
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
     /// Go on after a seed that fails
     #[arg(long)]
     keep_going: bool,
@@ -39,6 +44,7 @@ struct Sum {
     reads: u64,
     faults: u64,
     slowest: u64,
+    fingerprint: u64,
 }
 
 impl Sum {
@@ -51,33 +57,61 @@ impl Sum {
         self.reads += report.traffic.reads;
         self.faults += report.faults;
         self.slowest = self.slowest.max(report.settled_in);
+        self.fingerprint ^= report.fingerprint;
         if report.violation.is_some() {
             self.failed.push(seed);
         }
     }
 }
 
+/// Simulates the seeds, several beside each other; the first failure ends it unless asked otherwise.
+fn simulate(options: &Options) -> Sum {
+    let first = options.seed.unwrap_or(1);
+    let next = AtomicU64::new(first);
+    let (end, sum) = (AtomicU64::new(first + options.seeds), Mutex::new(Sum::default()));
+    let work = || loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= end.load(Ordering::Relaxed) {
+            return;
+        }
+        let report = run(Plan { seed, broken: options.broken, verbose: options.verbose });
+        sum.lock().unwrap_or_else(PoisonError::into_inner).add(seed, &report);
+        if let Some(violation) = &report.violation {
+            println!("seed {seed}: {}: {}", violation.invariant, violation.what);
+            println!(
+                "  replay: cargo xtask sim --seeds 1 --seed {seed}{} -v",
+                options.break_flag()
+            );
+            if !options.keep_going {
+                end.store(0, Ordering::Relaxed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs {
+            scope.spawn(work);
+        }
+    });
+    sum.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Options {
+    fn break_flag(&self) -> String {
+        let name = self.broken.and_then(|broken| broken.to_possible_value());
+        name.map(|name| format!(" --break {}", name.get_name())).unwrap_or_default()
+    }
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
     tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_env_filter(tracing_subscriber::EnvFilter::new(
+            std::env::var("RUST_LOG").unwrap_or_else(|_| "off".into()),
+        ))
         .without_time()
         .init();
-    let first = options.seed.unwrap_or(1);
     let started = Instant::now();
-    let mut sum = Sum::default();
-    for seed in first..first + options.seeds {
-        let report = run(Plan { seed, broken: options.broken, verbose: options.verbose });
-        sum.add(seed, &report);
-        if let Some(violation) = &report.violation {
-            println!("seed {seed}: {}: {}", violation.invariant, violation.what);
-            let broken = options.broken.map(|_| " --break ...").unwrap_or_default();
-            println!("  replay: cargo xtask sim --seeds 1 --seed {seed}{broken} --verbose");
-            if !options.keep_going {
-                break;
-            }
-        }
-    }
+    let sum = simulate(&options);
     println!(
         "{} seeds in {:.1} s: {:.0} s of virtual time, {} log entries, {} faults; \
          {} writes acknowledged, {} refused or unknown, {} reads; slowest to settle {:.1} s; {} failed {:?}",
@@ -93,5 +127,8 @@ fn main() -> ExitCode {
         sum.failed.len(),
         sum.failed,
     );
+    if options.verbose {
+        println!("fingerprint {:016x}", sum.fingerprint);
+    }
     if sum.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

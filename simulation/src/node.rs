@@ -82,6 +82,20 @@ pub(crate) struct Node {
     skew: u64,
     pub(crate) frozen: bool,
     pub(crate) generation: u64,
+    pub(crate) fate: Fate,
+}
+
+/// What becomes of a host in the course of a simulation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It has not begun to join.
+    ToCome,
+    /// It is a node, or joins.
+    Here,
+    /// It lost power and never comes back; users remove it from the swarm.
+    Lost,
+    /// Users removed it from the swarm, though it lives.
+    Removed,
 }
 
 struct Running {
@@ -124,6 +138,7 @@ impl Node {
             skew: random.within(0..5_000),
             frozen: false,
             generation: 0,
+            fate: Fate::Here,
         }
     }
 
@@ -139,14 +154,13 @@ impl Node {
         self.seen().member.as_ref().map(|member| member.node_id.clone())
     }
 
-    pub(crate) fn is_up(&self) -> bool {
-        self.running.is_some()
-    }
-
     /// Starts `swarmd`; at its first start it begins the swarm or joins it.
     pub(crate) fn start(&mut self, now: u64) {
-        if self.running.is_some() {
+        if self.running.is_some() || self.fate == Fate::Lost {
             return;
+        }
+        if self.fate == Fate::ToCome {
+            self.fate = Fate::Here;
         }
         self.set_clock(now);
         self.shared.net.set_power(self.host, true);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use swarm_manager::Manager;
 use swarm_model::{TaskState, codec};
 use swarm_pki::Role;
-use swarm_proto::control::WatchServiceRequest;
 use swarm_proto::control::control_server::Control as _;
+use swarm_proto::control::{RemoveNodeRequest, WatchServiceRequest};
 use swarm_raft::Role as RaftRole;
 use swarm_state::{Change, Command};
 use tokio_stream::StreamExt;
@@ -23,7 +23,7 @@ use crate::determinism;
 use crate::faults::Faults;
 use crate::ledger::{Checked, Ledger, Violation, violated};
 use crate::net::{HostId, Net};
-use crate::node::{Node, Shared};
+use crate::node::{Fate, Node, Shared};
 use crate::random::Random;
 
 /// Milliseconds that all hosts run before any of them hears another.
@@ -112,6 +112,30 @@ fn folder() -> tempfile::TempDir {
     shm.or_else(|_| tempfile::tempdir()).expect("a temporary folder can be made")
 }
 
+/// A manager that leads, or thinks that it does.
+pub(crate) fn leader(nodes: &[Node]) -> Option<(&Node, Arc<Manager>)> {
+    nodes.iter().find_map(|node| {
+        let manager = node.manager()?;
+        let leads = manager.raft().status().borrow().role == RaftRole::Leader;
+        leads.then_some((node, manager))
+    })
+}
+
+/// `node rm --force`, asked of the leader, for the hosts that do not come back or shall not.
+pub(crate) fn remove_lost(nodes: &[Node], ledger: &Ledger) {
+    let Some((leader, manager)) = leader(nodes) else { return };
+    for node in nodes.iter().filter(|node| matches!(node.fate, Fate::Lost | Fate::Removed)) {
+        let known = node.node_id().filter(|id| ledger.state.node(id).is_some());
+        let Some(name) = known else { continue };
+        let control = manager.control();
+        leader.spawn(async move {
+            // It is refused while a manager does not count as down, and asked again.
+            let _ =
+                control.remove_node(Request::new(RemoveNodeRequest { name, force: true })).await;
+        });
+    }
+}
+
 struct World {
     plan: Plan,
     now: u64,
@@ -139,11 +163,19 @@ impl World {
             broken: plan.broken,
             snapshot_every: random.within(40..400),
         };
-        let nodes = (1..=managers + workers).map(|host| {
-            let role = if host <= managers { Role::Manager } else { Role::Worker };
+        // Some join later: up to one manager and one worker.
+        let (more_managers, more_workers) = (random.within(0..2) as u8, random.within(0..2) as u8);
+        let all = managers + workers + more_managers + more_workers;
+        let nodes = (1..=all).map(|host| {
+            let first = host <= managers + workers;
+            let manages =
+                host <= managers || (!first && host <= managers + workers + more_managers);
+            let role = if manages { Role::Manager } else { Role::Worker };
             let own = dir.join(host.to_string());
             std::fs::create_dir_all(&own).expect("a folder can be made");
-            Node::new(host, role, shared.clone(), own, &mut random)
+            let mut node = Node::new(host, role, shared.clone(), own, &mut random);
+            node.fate = if first { Fate::Here } else { Fate::ToCome };
+            node
         });
         let nodes = nodes.collect();
         let clients = Clients::new(random.split());
@@ -169,14 +201,12 @@ impl World {
         for node in &mut self.nodes {
             node.kill();
         }
-        let state = self.ledger.state.to_snapshot();
         let mut fingerprint = self.now ^ self.ledger.end().rotate_left(32);
         for id in self.ledger.state.tasks().map(|task| task.id.to_string()) {
             for byte in id.bytes() {
                 fingerprint = fingerprint.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte);
             }
         }
-        drop(state);
         Report {
             violation,
             time: self.now,
@@ -201,7 +231,7 @@ impl World {
     }
 
     fn boot(&mut self) -> Checked {
-        for node in &mut self.nodes {
+        for node in self.nodes.iter_mut().filter(|node| node.fate == Fate::Here) {
             node.start(0);
         }
         let mut reason = String::new();
@@ -219,7 +249,7 @@ impl World {
     }
 
     fn is_up(&self) -> Result<(), String> {
-        for node in &self.nodes {
+        for node in self.nodes.iter().filter(|node| node.fate == Fate::Here) {
             let id = node.node_id().ok_or_else(|| format!("host {} has not joined", node.host))?;
             let known = self.ledger.state.node(&id);
             let known = known.ok_or_else(|| format!("host {} is not known", node.host))?;
@@ -246,11 +276,11 @@ impl World {
     }
 
     fn chaos(&mut self) -> Checked {
-        let end = self.now + self.random.within(8_000..25_000);
+        let end = self.now + self.random.within(4_000..15_000);
         let mut faults = Faults::new(self.random.split(), self.now);
         let mut ask_at = self.now;
         while self.now < end {
-            for what in faults.step(self.now, &mut self.nodes, &self.net) {
+            for what in faults.step(self.now, &mut self.nodes, &self.net, &self.ledger) {
                 self.say(|| what);
             }
             if self.now >= ask_at {
@@ -260,6 +290,9 @@ impl World {
             self.tick()?;
         }
         faults.heal(self.now, &mut self.nodes, &self.net);
+        for node in self.nodes.iter_mut().filter(|node| node.fate == Fate::ToCome) {
+            node.start(self.now);
+        }
         self.faults = faults.count;
         self.say(|| "all is repaired".to_owned());
         Ok(())
@@ -282,7 +315,11 @@ impl World {
             if !self.now.is_multiple_of(100) {
                 continue;
             }
-            match settled(&self.ledger, &self.nodes).and_then(|()| self.managers_agree()) {
+            if self.now.is_multiple_of(2_000) {
+                remove_lost(&self.nodes, &self.ledger);
+            }
+            let settled = settled(&self.ledger, &self.nodes);
+            match settled.and_then(|()| self.is_up()).and_then(|()| self.managers_agree()) {
                 Ok(()) => {
                     self.settled_in = self.now - began;
                     self.say(|| "all is settled".to_owned());
@@ -315,7 +352,7 @@ impl World {
         let until = self.now + 10_000;
         for service in services {
             let converged = Arc::new(std::sync::atomic::AtomicBool::new(false));
-            let Some((node, manager)) = self.leader() else { continue };
+            let Some((node, manager)) = leader(&self.nodes) else { continue };
             let (seen, control) = (converged.clone(), manager.control());
             let request = WatchServiceRequest { service: service.clone(), revision: 0 };
             node.spawn(async move {
@@ -335,14 +372,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    fn leader(&self) -> Option<(&Node, Arc<Manager>)> {
-        self.nodes.iter().find_map(|node| {
-            let manager = node.manager()?;
-            let leads = manager.raft().status().borrow().role == RaftRole::Leader;
-            leads.then_some((node, manager))
-        })
     }
 
     fn tick(&mut self) -> Checked {
@@ -385,7 +414,7 @@ impl World {
 
     /// The bug of [`Break::WithdrawOrder`].
     fn stop_too_soon(&self) {
-        let Some((node, manager)) = self.leader() else { return };
+        let Some((node, manager)) = leader(&self.nodes) else { return };
         let state = manager.store().read();
         let withdrawn = state
             .tasks()
@@ -395,7 +424,6 @@ impl World {
             state: TaskState::Shutdown,
         };
         let changes: Vec<Change> = withdrawn.map(stop).collect();
-        drop(state);
         if changes.is_empty() {
             return;
         }

@@ -7,6 +7,7 @@ mod interrupt;
 mod packages;
 mod run;
 mod scale;
+mod sim;
 mod test;
 mod vm;
 
@@ -33,6 +34,8 @@ enum Command {
     Scale(scale::Options),
     /// Install what tests need, then check formatting and lints and run the tests
     Test(test::Options),
+    /// Simulate whole swarms, thousands of them, until something does not hold
+    Sim(sim::Options),
     /// Run a command, a shell or tests in a throw-away VM with Debian's stock kernel
     Vm(vm::Options),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Scale(options) => scale::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Sim(options) => sim::run(&options),
         Command::Vm(options) => vm::run(&options),
     };
     match done {
