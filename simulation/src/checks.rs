@@ -43,6 +43,43 @@ fn ready(kernel: &Kernel, network: &str, service: &str) -> BTreeSet<Ipv4Addr> {
     backends.filter(|b| b.weight > 0).map(|b| b.addr).collect()
 }
 
+/// Endpoints that stay withdrawn, and what each kernel balanced to when it was looked at last.
+#[derive(Default)]
+pub(crate) struct Withdrawn {
+    gone: BTreeSet<(String, Ipv4Addr)>,
+    seen: BTreeMap<u8, BTreeSet<(String, Ipv4Addr)>>,
+}
+
+impl Withdrawn {
+    pub(crate) fn note(&mut self, stop: &Stop) {
+        self.gone.extend(stop.endpoints.iter().cloned());
+    }
+
+    /// What was withdrawn from a live node does not come back, unless another task has the address now.
+    pub(crate) fn check(&mut self, node: &Node, ledger: &Ledger) -> Checked {
+        let networks = node.kernel.balancer.networks();
+        let now: BTreeSet<(String, Ipv4Addr)> = networks
+            .into_iter()
+            .flat_map(|(id, network)| network.services.into_iter().map(move |s| (id.clone(), s)))
+            .flat_map(|(id, s)| s.backends.into_iter().map(move |b| (id.clone(), b)))
+            .filter(|(_, backend)| backend.weight > 0)
+            .map(|(id, backend)| (id, backend.addr))
+            .collect();
+        let before = self.seen.insert(node.host, now.clone()).unwrap_or_default();
+        let lives = node.node_id().and_then(|id| ledger.state.node(&id).map(|n| n.is_alive()));
+        for endpoint in now.difference(&before).filter(|endpoint| self.gone.contains(*endpoint)) {
+            let (network, addr) = endpoint;
+            if lives == Some(true) && !ledger.is_ready(network, *addr) {
+                return violated(
+                    "withdrawn endpoints do not come back",
+                    format!("host {} sends to {addr} in {network} again", node.host),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
 /// No live kernel sends anybody to a task that is told to stop.
 pub(crate) fn check_stop(stop: &Stop, nodes: &[Node]) -> Checked {
     let invariant = "withdrawn everywhere before it is stopped";

@@ -201,6 +201,17 @@ impl Ledger {
         history.and_then(|h| h.range(..=revision).next_back()).is_some_and(|(_, exists)| *exists)
     }
 
+    /// Whether a task that takes traffic, or has since the newest revision, has the address.
+    pub(crate) fn is_ready(&self, network: &str, addr: Ipv4Addr) -> bool {
+        let has = |task: &swarm_model::Task| {
+            let mut of_network = task.networks_attachments.iter().filter(|a| a.network.id.as_str() == network);
+            of_network.any(|a| a.addresses.iter().any(|held| held.addr() == addr))
+        };
+        self.state.tasks_in(&network.into()).any(|task| {
+            has(task) && self.state.endpoint_state(task) == swarm_model::EndpointState::Ready
+        })
+    }
+
     /// The VNI that a network has or had.
     pub(crate) fn network_vni(&self, id: &str) -> Option<u32> {
         self.vnis.get(id).copied()

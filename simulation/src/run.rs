@@ -17,7 +17,7 @@ use tokio_stream::StreamExt;
 use tonic::Request;
 
 use crate::break_it::Break;
-use crate::checks::{check_allocated, check_stop, settled};
+use crate::checks::{Withdrawn, check_allocated, check_stop, settled};
 use crate::client::{Clients, Traffic};
 use crate::determinism;
 use crate::faults::Faults;
@@ -146,6 +146,7 @@ struct World {
     random: Random,
     /// Changes of each kernel that were looked at.
     looked: BTreeMap<HostId, u64>,
+    withdrawn: Withdrawn,
     faults: u64,
     settled_in: u64,
 }
@@ -188,6 +189,7 @@ impl World {
             clients,
             random,
             looked: BTreeMap::new(),
+            withdrawn: Withdrawn::default(),
             faults: 0,
             settled_in: 0,
         }
@@ -399,11 +401,13 @@ impl World {
         }
         for stop in std::mem::take(&mut self.ledger.stops) {
             check_stop(&stop, &self.nodes)?;
+            self.withdrawn.note(&stop);
         }
         for node in &self.nodes {
             let changes = node.kernel.changes();
             if self.looked.insert(node.host, changes) != Some(changes) {
                 check_allocated(node.host, &node.kernel, &self.ledger)?;
+                self.withdrawn.check(node, &self.ledger)?;
             }
         }
         if self.plan.broken == Some(Break::WithdrawOrder) {

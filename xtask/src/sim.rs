@@ -15,6 +15,6 @@ pub(crate) struct Options {
 
 /// Builds the simulation and runs it.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let simulation = ["run", "--quiet", "--profile", "sim", "-p", "swarm-simulation", "--"];
+    let simulation = ["run", "--quiet", "-p", "swarm-simulation", "--"];
     status(cargo().args(simulation).args(&options.arguments))
 }

@@ -141,7 +141,7 @@ pub struct Stored {
 /// # Errors
 /// Damage, or what the engine says.
 pub fn entries(engine: &dyn Engine, from: u64) -> io::Result<Vec<Stored>> {
-    let entries = crate::writer::read(engine, from, u64::MAX, usize::MAX)?;
+    let entries = crate::stored::read(engine, from, u64::MAX, usize::MAX)?;
     let stored = entries.into_iter().map(|entry| Stored {
         term: entry.log_id.leader_id.term,
         leader: entry.log_id.leader_id.node_id,

@@ -7,6 +7,7 @@
 //! - `handle`: [`Raft`], the way in; `options`, `error`, `status`: what goes in and out.
 //! - `types`: openraft's parameters. `state_machine`, `snapshot`: the state and its file.
 //! - `log_store`: the recent log in memory; `writer`: the storage thread and its group commit;
+//!   `stored`: entries in an engine;
 //!   [`disk`] and [`engine`]: what it is kept on; `acknowledged`: the guard against silent loss;
 //!   `record`: the encoding; `blocking`: work on files.
 //! - `network`, `peers`, `service`, `wire`: the transport.
@@ -30,6 +31,7 @@ mod service;
 mod snapshot;
 mod state_machine;
 mod status;
+mod stored;
 mod types;
 mod wire;
 mod writer;

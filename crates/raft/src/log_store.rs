@@ -53,6 +53,20 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Of an empty log.
+    #[cfg(test)]
+    pub(crate) fn for_test(committed: Option<LogId>) -> Self {
+        let recent = Recent {
+            vote: None,
+            purged: None,
+            last: None,
+            entries: VecDeque::new(),
+            bytes: 0,
+            written: None,
+        };
+        Self { recent: RwLock::new(recent), committed: Mutex::new(committed) }
+    }
+
     /// The entries up to `index` are durable.
     pub(crate) fn written(&self, index: u64) {
         let mut recent = self.recent.write().expect("no holder panics");

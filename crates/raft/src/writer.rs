@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
@@ -18,9 +18,10 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     acknowledged::{Acknowledged, AcknowledgedFile},
     disk::Worker,
-    engine::{Change, Engine, MAX_VALUE},
+    engine::{Change, Engine},
     log_store::Shared,
-    record::{decode_entry, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote},
+    record::{decode_log_id, decode_vote, encode_log_id, encode_vote},
+    stored::{delete, key, marker, put_entry, read, verify_log},
     types::{Entry, LogId, TypeConfig, Vote},
 };
 
@@ -229,7 +230,9 @@ impl Writer {
         if written.waiting.is_empty() {
             return None;
         }
-        let committed = *shared.committed.lock().expect("no holder panics");
+        // Entries that came after this group was taken may have been committed meanwhile. A marker beyond
+        // the end of the log would, after a crash, keep the manager from starting.
+        let committed = shared.committed.lock().expect("no holder panics").min(self.acknowledged.last);
         if committed != self.committed && self.marked_at.elapsed() >= MARK_EVERY {
             written.mark = committed;
             changes.extend(
@@ -376,130 +379,6 @@ fn clone(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), error.to_string())
 }
 
-/// `l`, the index, the number of the piece: both big-endian, so that keys sort by them.
-fn key(index: u64, piece: u16) -> [u8; 11] {
-    let mut key = [b'l'; 11];
-    key[1..9].copy_from_slice(&index.to_be_bytes());
-    key[9..].copy_from_slice(&piece.to_be_bytes());
-    key
-}
-
-fn index_of(key: &[u8]) -> u64 {
-    u64::from_be_bytes(key[1..9].try_into().expect("a log key has eleven bytes"))
-}
-
-fn put_entry(changes: &mut Vec<Change>, entry: &Entry) {
-    let mut record = encode_entry(entry);
-    let mut piece = 0;
-    while !record.is_empty() {
-        let value = record.split_to(record.len().min(MAX_VALUE));
-        changes.push((Bytes::copy_from_slice(&key(entry.log_id.index, piece)), Some(value)));
-        piece += 1;
-    }
-}
-
-fn delete(engine: &dyn Engine, from: u64, to: u64, changes: &mut Vec<Change>) -> io::Result<()> {
-    engine.scan(&key(from, 0), &key(to, 0), &mut |key, _| {
-        changes.push((Bytes::copy_from_slice(key), None));
-        true
-    })
-}
-
-fn marker<T>(
-    engine: &dyn Engine,
-    key: &'static [u8],
-    decode: fn(Bytes) -> Result<T, crate::record::RecordError>,
-) -> io::Result<Option<T>> {
-    let value = engine.get(key)?.map(decode).transpose();
-    value.map_err(|error| {
-        corrupt(engine, &format!("marker {}", String::from_utf8_lossy(&key[2..])), &error)
-    })
-}
-
-fn corrupt(engine: &dyn Engine, what: &str, error: &dyn std::fmt::Display) -> io::Error {
-    let text = format!("{what} in {} is corrupt: {error}", engine.path().display());
-    io::Error::new(io::ErrorKind::InvalidData, text)
-}
-
-/// Visits the records of `from..to` in order, put together from their pieces, while `visit` returns true.
-fn records(
-    engine: &dyn Engine,
-    from: u64,
-    to: u64,
-    mut visit: impl FnMut(u64, Bytes) -> io::Result<bool>,
-) -> io::Result<()> {
-    let mut current: Option<(u64, BytesMut)> = None;
-    let mut result = Ok(true);
-    engine.scan(&key(from, 0), &key(to, 0), &mut |key, value| {
-        let index = index_of(key);
-        match &mut current {
-            Some((same, record)) if *same == index => record.extend_from_slice(value),
-            _ => {
-                if let Some((index, record)) = current.replace((index, BytesMut::from(value))) {
-                    result = visit(index, record.freeze());
-                }
-            }
-        }
-        matches!(result, Ok(true))
-    })?;
-    if let (true, Some((index, record))) = (result?, current) {
-        visit(index, record.freeze())?;
-    }
-    Ok(())
-}
-
-fn decode(engine: &dyn Engine, index: u64, record: Bytes) -> io::Result<Entry> {
-    let entry = decode_entry(record)
-        .map_err(|error| corrupt(engine, &format!("log entry {index}"), &error))?;
-    if entry.log_id.index != index {
-        return Err(corrupt(
-            engine,
-            &format!("log entry {index}"),
-            &format!("it says it is {}", entry.log_id.index),
-        ));
-    }
-    Ok(entry)
-}
-
-pub(crate) fn read(
-    engine: &dyn Engine,
-    from: u64,
-    to: u64,
-    max_bytes: usize,
-) -> io::Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    let mut bytes = 0;
-    records(engine, from, to, |index, record| {
-        bytes += record.len();
-        entries.push(decode(engine, index, record)?);
-        Ok(bytes < max_bytes)
-    })?;
-    Ok(entries)
-}
-
-/// Reads the whole log: every record must be sound, and none missing. Returns the last.
-fn verify_log(engine: &dyn Engine, purged: Option<LogId>) -> io::Result<Option<LogId>> {
-    let mut last = None;
-    let mut expected = purged.map_or(0, |id| id.index + 1);
-    records(engine, 0, u64::MAX, |index, record| {
-        if index < expected && last.is_none() {
-            // Left of a purge that was interrupted; the next one deletes it.
-            return Ok(true);
-        }
-        if index != expected {
-            return Err(corrupt(
-                engine,
-                "log",
-                &format!("entry {expected} is missing, {index} follows"),
-            ));
-        }
-        last = Some(decode(engine, index, record)?.log_id);
-        expected = index + 1;
-        Ok(true)
-    })?;
-    Ok(last)
-}
-
 fn check_nothing_lost(
     engine: &dyn Engine,
     found: &Acknowledged,
@@ -523,4 +402,39 @@ fn check_nothing_lost(
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        disk::{Disk, Sled},
+        types::{Payload, log_id},
+    };
+
+    fn open(dir: &Path) -> (Writer, Recovered) {
+        let opened = Sled.open(dir).unwrap();
+        let (file, expected) = AcknowledgedFile::open(opened.acknowledged).unwrap();
+        Writer::recover(opened.engine, file, expected).unwrap()
+    }
+
+    #[test]
+    fn what_is_marked_as_committed_is_in_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = |index| Entry { log_id: log_id(1, 1, index), payload: Payload::Blank };
+        let (mut writer, _) = open(dir.path());
+        // The entry after those of the group is committed by others before the group is written.
+        let shared = Shared::for_test(Some(log_id(1, 1, 2)));
+        writer.marked_at = Instant::now() - 2 * MARK_EVERY;
+        let entries = vec![entry(0), entry(1)];
+        let group = vec![Operation::Append { entries, flushed: IOFlushed::noop() }];
+        let written = writer.write(group, &shared).unwrap();
+        writer.finish(written, &shared);
+        drop(writer); // without an orderly end
+        let (_, found) = open(dir.path());
+        assert_eq!(found.last, Some(log_id(1, 1, 1)));
+        assert_eq!(found.committed, Some(log_id(1, 1, 1)));
+    }
 }
