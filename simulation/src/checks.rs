@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use swarm_model::{NodeId, TaskState};
+use swarm_model::{NodeId, Service, TaskState, UpdateState};
 
 use crate::kernel::Kernel;
 use crate::ledger::{Checked, Ledger, Stop, violated};
@@ -107,6 +107,11 @@ pub(crate) fn check_stop(stop: &Stop, nodes: &[Node]) -> Checked {
     Ok(())
 }
 
+/// A task failed in the course of an update: it waits for the user, as Docker's does.
+pub(crate) fn is_paused(service: &Service) -> bool {
+    service.update_status.as_ref().is_some_and(|update| update.state == UpdateState::Paused)
+}
+
 /// Whether all is as users want it; else why not.
 pub(crate) fn settled(ledger: &Ledger, nodes: &[Node]) -> Result<(), String> {
     let state = &ledger.state;
@@ -114,16 +119,18 @@ pub(crate) fn settled(ledger: &Ledger, nodes: &[Node]) -> Result<(), String> {
         if service.pending_delete {
             return Err(format!("service {} is being removed", service.spec.name));
         }
+        let paused = is_paused(service);
         let running = state.tasks_of(&service.id).filter(|task| {
             task.is_wanted()
                 && task.status.state == TaskState::Running
-                && task.spec == service.spec.task_template
+                && (paused || task.spec == service.spec.task_template)
                 && state.node(task.node_id.as_str()).is_some_and(|node| node.is_alive())
         });
         let (running, wanted) = (running.count() as u64, service.replicas());
         if running != wanted {
             let name = &service.spec.name;
-            return Err(format!("{running} of {wanted} tasks of {name} run"));
+            let update = &service.update_status;
+            return Err(format!("{running} of {wanted} tasks of {name} run; update: {update:?}"));
         }
     }
     for node in nodes {

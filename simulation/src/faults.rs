@@ -46,7 +46,7 @@ impl Faults {
     ) -> Vec<String> {
         let mut said = self.repair(now, nodes, net);
         if now >= self.next {
-            self.next = now + self.random.within(50..2500);
+            self.next = now + self.random.within(20..1500);
             self.count += 1;
             said.push(self.strike(now, nodes, net, ledger));
         }

@@ -204,7 +204,8 @@ impl Ledger {
     /// Whether a task that takes traffic, or has since the newest revision, has the address.
     pub(crate) fn is_ready(&self, network: &str, addr: Ipv4Addr) -> bool {
         let has = |task: &swarm_model::Task| {
-            let mut of_network = task.networks_attachments.iter().filter(|a| a.network.id.as_str() == network);
+            let mut of_network =
+                task.networks_attachments.iter().filter(|a| a.network.id.as_str() == network);
             of_network.any(|a| a.addresses.iter().any(|held| held.addr() == addr))
         };
         self.state.tasks_in(&network.into()).any(|task| {

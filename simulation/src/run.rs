@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use tokio_stream::StreamExt;
 use tonic::Request;
 
 use crate::break_it::Break;
-use crate::checks::{Withdrawn, check_allocated, check_stop, settled};
+use crate::checks::{Withdrawn, check_allocated, check_stop, is_paused, settled};
 use crate::client::{Clients, Traffic};
 use crate::determinism;
 use crate::faults::Faults;
@@ -278,7 +279,7 @@ impl World {
     }
 
     fn chaos(&mut self) -> Checked {
-        let end = self.now + self.random.within(4_000..15_000);
+        let end = self.now + self.random.within(2_000..10_000);
         let mut faults = Faults::new(self.random.split(), self.now);
         let mut ask_at = self.now;
         while self.now < end {
@@ -349,24 +350,21 @@ impl World {
 
     /// Managers say themselves that each service is in force on every node.
     fn all_acknowledge(&mut self) -> Checked {
-        let services: Vec<String> =
-            self.ledger.state.services().map(|service| service.id.to_string()).collect();
+        let services: Vec<String> = self
+            .ledger
+            .state
+            .services()
+            .filter(|s| !is_paused(s))
+            .map(|s| s.id.to_string())
+            .collect();
         let until = self.now + 10_000;
         for service in services {
-            let converged = Arc::new(std::sync::atomic::AtomicBool::new(false));
-            let Some((node, manager)) = leader(&self.nodes) else { continue };
-            let (seen, control) = (converged.clone(), manager.control());
-            let request = WatchServiceRequest { service: service.clone(), revision: 0 };
-            node.spawn(async move {
-                let Ok(answer) = control.watch_service(Request::new(request)).await else { return };
-                let mut progress = answer.into_inner();
-                while let Some(Ok(progress)) = progress.next().await {
-                    if progress.converged {
-                        seen.store(true, std::sync::atomic::Ordering::Relaxed);
-                    }
+            let converged = Arc::new(AtomicBool::new(false));
+            while !converged.load(Ordering::Relaxed) {
+                // Asked again from time to time: the leader that was asked may not lead any more.
+                if self.now.is_multiple_of(1_000) {
+                    self.watch(&service, &converged);
                 }
-            });
-            while !converged.load(std::sync::atomic::Ordering::Relaxed) {
                 if self.now > until {
                     return violated("all nodes acknowledge", format!("service {service}"));
                 }
@@ -374,6 +372,21 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn watch(&self, service: &str, converged: &Arc<AtomicBool>) {
+        let Some((node, manager)) = leader(&self.nodes) else { return };
+        let (seen, control) = (converged.clone(), manager.control());
+        let request = WatchServiceRequest { service: service.to_owned(), revision: 0 };
+        node.spawn(async move {
+            let Ok(answer) = control.watch_service(Request::new(request)).await else { return };
+            let mut progress = answer.into_inner();
+            while let Some(Ok(progress)) = progress.next().await {
+                if progress.converged {
+                    seen.store(true, Ordering::Relaxed);
+                }
+            }
+        });
     }
 
     fn tick(&mut self) -> Checked {

@@ -32,7 +32,12 @@ pub(crate) fn put_entry(changes: &mut Vec<Change>, entry: &Entry) {
     }
 }
 
-pub(crate) fn delete(engine: &dyn Engine, from: u64, to: u64, changes: &mut Vec<Change>) -> io::Result<()> {
+pub(crate) fn delete(
+    engine: &dyn Engine,
+    from: u64,
+    to: u64,
+    changes: &mut Vec<Change>,
+) -> io::Result<()> {
     engine.scan(&key(from, 0), &key(to, 0), &mut |key, _| {
         changes.push((Bytes::copy_from_slice(key), None));
         true

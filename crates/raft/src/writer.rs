@@ -232,7 +232,8 @@ impl Writer {
         }
         // Entries that came after this group was taken may have been committed meanwhile. A marker beyond
         // the end of the log would, after a crash, keep the manager from starting.
-        let committed = shared.committed.lock().expect("no holder panics").min(self.acknowledged.last);
+        let committed =
+            shared.committed.lock().expect("no holder panics").min(self.acknowledged.last);
         if committed != self.committed && self.marked_at.elapsed() >= MARK_EVERY {
             written.mark = committed;
             changes.extend(
