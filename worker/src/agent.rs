@@ -45,6 +45,8 @@ pub(crate) struct Agent {
     pub(crate) memory: watch::Sender<Arc<Memory>>,
     /// Writes the file; ends once `memory` is gone.
     pub(crate) saving: JoinHandle<()>,
+    /// How many changes of `memory` are in the file.
+    pub(crate) kept: watch::Receiver<u64>,
     pub(crate) work: Work,
 }
 
@@ -55,8 +57,11 @@ pub(crate) struct Work {
     networks: BTreeSet<NetworkId>,
     /// Something was heard that the tasks have not been told.
     news: bool,
-    /// To be acknowledged once the tasks were told.
+    /// To be acknowledged once the tasks were told...
     revision: Option<u64>,
+    /// ...which they were, of as many changes, and these are in the file: a `swarmd` that is restarted must
+    /// not take up a view older than what was acknowledged.
+    told: Option<u64>,
     /// What the manager was told of a failure; empty for none.
     admitted: String,
     /// The last try failed: the next one comes after a pause.
@@ -99,6 +104,15 @@ async fn reborn(incarnation: &mut Option<watch::Receiver<u64>>) {
     }
 }
 
+/// Waits until so many changes are in the file; for ever, if none is given.
+async fn kept(kept: &mut watch::Receiver<u64>, changes: Option<u64>) {
+    match changes {
+        // An error means that the file's task has panicked: nothing is remembered any more, as it says.
+        Some(changes) => drop(kept.wait_for(|kept| *kept >= changes).await),
+        None => std::future::pending().await,
+    }
+}
+
 impl Agent {
     /// Takes up what is remembered, then follows managers until `left`: told to, it stops everything on
     /// this node; if the sender is dropped, containers live on.
@@ -129,6 +143,7 @@ impl Agent {
             tokio::select! {
                 event = line.next() => self.respond(event, &mut line),
                 (what, result) = ended(&mut job) => self.finish(what, result, &mut line).await,
+                () = kept(&mut self.kept, self.work.told) => self.acknowledge(&mut line).await,
                 _ = audit.tick() => self.work.audit = true,
                 () = reborn(&mut incarnation) => self.introduce_anew(&mut line),
                 () = sleep(RETRY_PAUSE), if self.work.failed => self.work.failed = false,
@@ -149,7 +164,11 @@ impl Agent {
     }
 
     fn change(&self, change: impl FnOnce(&mut Memory)) {
-        self.memory.send_modify(|memory| change(Arc::make_mut(memory)));
+        self.memory.send_modify(|memory| {
+            let memory = Arc::make_mut(memory);
+            change(memory);
+            memory.changes += 1;
+        });
     }
 
     fn respond(&mut self, event: Event, line: &mut Line) {
@@ -159,6 +178,7 @@ impl Agent {
                 *line = Line::Open(session);
             }
             Event::Over => {
+                self.work.told = None;
                 self.work.revision = None; // the next session begins with everything
                 *line = self.caller.call(Duration::ZERO);
             }
@@ -192,6 +212,7 @@ impl Agent {
 
     fn take(&mut self, delta: ViewDelta) {
         self.work.news = true;
+        self.work.told = None;
         self.work.networks.extend(networks_in(&delta));
         if delta.full {
             self.work.networks.extend(networks_of(&self.memory().view));
@@ -241,12 +262,17 @@ impl Agent {
         }
         self.supervisor.update(&memory.view, true);
         self.admit(String::new(), line).await;
-        if let (Some(revision), Some(session)) = (self.work.revision.take(), line.session()) {
-            session.acknowledge(revision).await;
-        }
+        self.work.told = self.work.revision.map(|_| memory.changes);
         if !self.work.strays_removed {
             self.work.strays_removed = true;
             self.supervisor.remove_strays().await;
+        }
+    }
+
+    async fn acknowledge(&mut self, line: &mut Line) {
+        self.work.told = None;
+        if let (Some(revision), Some(session)) = (self.work.revision.take(), line.session()) {
+            session.acknowledge(revision).await;
         }
     }
 

@@ -6,17 +6,18 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use swarm_model::{ManagerAddress, NodeId, NodeView, codec};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The file's name in the node's state directory.
 const FILE: &str = "view.bin";
-/// The pause after the file was written, so that many changes cost one.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pause after the file was written, in times that that took: many changes of a large view cost one,
+/// and nobody waits long for a small one.
+const PAUSE: u32 = 5;
 
 /// What is remembered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub(crate) struct Memory {
     pub(crate) view: NodeView,
     /// Where managers were; empty if none was heard yet.
     pub(crate) managers: Vec<ManagerAddress>,
+    /// Counts the changes since `swarmd` began.
+    #[serde(skip)]
+    pub(crate) changes: u64,
 }
 
 /// The file.
@@ -86,15 +90,22 @@ impl MemoryFile {
         saved.map_err(io::Error::other).flatten()
     }
 
-    /// Writes whatever becomes known, beside the agent: a slow disk delays nothing, and skips what was
-    /// overtaken meanwhile. Ends, with the last of it written, when the sender is gone.
-    pub(crate) async fn keep(self, mut known: watch::Receiver<Arc<Memory>>) {
+    /// Writes whatever becomes known, beside the agent, skips what was overtaken meanwhile, and says how many
+    /// of the changes it has dealt with. Ends, with the last of it written, when the sender is gone.
+    pub(crate) async fn keep(
+        self,
+        mut known: watch::Receiver<Arc<Memory>>,
+        kept: watch::Sender<u64>,
+    ) {
         while known.changed().await.is_ok() {
             let memory = Arc::clone(&known.borrow_and_update());
+            let (began, changes) = (Instant::now(), memory.changes);
             if let Err(e) = self.save_beside(memory).await {
                 tracing::error!("cannot remember what the managers said: {e}");
             }
-            tokio::time::sleep(PAUSE).await; // more may change along
+            // Also if it failed: a node without room on its disk goes on.
+            kept.send_replace(changes);
+            tokio::time::sleep(PAUSE * began.elapsed()).await; // more may change along
         }
     }
 }
@@ -111,6 +122,7 @@ mod tests {
             node: node.into(),
             view: NodeView::default(),
             managers: (0..managers).map(address).collect(),
+            changes: managers as u64,
         }
     }
 
@@ -120,7 +132,7 @@ mod tests {
         let file = MemoryFile::new(dir.path());
         assert_eq!(file.load(&"a".into()), memory("a", 0), "nothing yet");
         file.save(&memory("a", 2)).unwrap();
-        assert_eq!(file.load(&"a".into()), memory("a", 2));
+        assert_eq!(file.load(&"a".into()), Memory { changes: 0, ..memory("a", 2) });
         assert_eq!(file.load(&"b".into()), memory("b", 0), "another node's");
         let mode = std::fs::metadata(&file.0).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "it holds keys");
@@ -133,14 +145,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = MemoryFile::new(dir.path());
         let (sender, known) = watch::channel(Arc::new(memory("a", 0)));
-        let keeping = tokio::spawn(file.clone().keep(known));
+        let (kept, changes) = watch::channel(0);
+        let keeping = tokio::spawn(file.clone().keep(known, kept));
         for managers in 1..50 {
             sender.send_replace(Arc::new(memory("a", managers)));
             tokio::task::yield_now().await;
         }
         drop(sender);
         keeping.await.unwrap();
-        assert_eq!(file.load(&"a".into()), memory("a", 49));
+        assert_eq!(file.load(&"a".into()), Memory { changes: 0, ..memory("a", 49) });
+        assert_eq!(*changes.borrow(), 49);
         assert!(!file.0.with_extension("new").exists());
     }
 }

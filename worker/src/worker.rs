@@ -212,6 +212,7 @@ impl Prepared {
         let reporter = Reporter::default();
         let file = MemoryFile::new(&who.state_dir);
         let (memory, known) = watch::channel(Arc::new(file.load(&who.node_id)));
+        let (keep, kept) = watch::channel(0);
         let facts = known.clone();
         let tools = Arc::new(Tools {
             overlay: Arc::clone(&adapters.overlay),
@@ -247,7 +248,8 @@ impl Prepared {
             }),
             supervisor: Supervisor::new(tools, found),
             memory,
-            saving: tokio::spawn(file.keep(known)),
+            saving: tokio::spawn(file.keep(known, keep)),
+            kept,
             work: Work::default(),
         };
         Prepared { agent, io: None }
