@@ -269,7 +269,9 @@ impl Ledger {
             }
             let stops = before.1 <= TaskState::Running && now.1 > TaskState::Running;
             let alive = self.state.node(task.node_id.as_str()).is_some_and(|n| n.is_alive());
-            if stops && alive && task.status.state == TaskState::Running {
+            // Tasks of nodes thought lost are given up at once, whether or not the node comes back meanwhile.
+            let withdrawn = task.withdrawn.is_some();
+            if stops && withdrawn && alive && task.status.state == TaskState::Running {
                 self.stops.push(self.stop(&task));
             }
         }
