@@ -300,7 +300,7 @@ impl Runtime for Kernel {
         inner.changes += 1;
         let started = Started { pid: inner.next_pid, started_at: SystemTime::now() };
         if let Some(state) = inner.containers.get(&spec.id) {
-            state.send_replace(ContainerState::Running(started.clone()));
+            state.send_replace(ContainerState::Running(started));
         }
         Ok(started)
     }
