@@ -56,9 +56,38 @@ impl Api {
         self.wait_in_force(id, scaled.revision).await
     }
 
+    pub(crate) async fn create_network(&mut self, name: &str, subnet: &str) -> Result<()> {
+        let config = json!([{ "Subnet": subnet }]);
+        let spec = json!({ "Name": name, "Driver": "overlay", "IPAM": { "Config": config } });
+        let created =
+            self.0.create_network(timely(Document { json: spec.to_string().into() })).await;
+        created.with_context(|| format!("cannot create network {name}")).map(drop)
+    }
+
+    /// The id of the service of this name.
+    pub(crate) async fn service_id(&mut self, name: &str) -> Result<String> {
+        let found = self.0.inspect_service(timely(Reference { name: name.to_owned() })).await?;
+        let service: Value = serde_json::from_slice(&found.into_inner().json)?;
+        service["ID"]
+            .as_str()
+            .map(str::to_owned)
+            .with_context(|| format!("service {name} has no id"))
+    }
+
     /// Waits until `revision` of a service is in force on every node.
     pub(crate) async fn wait_in_force(&mut self, id: &str, revision: u64) -> Result<()> {
-        let request = timely(WatchServiceRequest { service: id.to_owned(), revision });
+        self.wait_in_force_within(id, revision, TIMEOUT).await
+    }
+
+    /// [`Api::wait_in_force`] with more patience.
+    pub(crate) async fn wait_in_force_within(
+        &mut self,
+        id: &str,
+        revision: u64,
+        patience: Duration,
+    ) -> Result<()> {
+        let mut request = Request::new(WatchServiceRequest { service: id.to_owned(), revision });
+        request.set_timeout(patience);
         let mut stream = self.0.watch_service(request).await?.into_inner();
         while let Some(progress) = stream.message().await? {
             if progress.converged {

@@ -5,11 +5,15 @@
 //! | `api` | the connection to `swarmd` and the few calls that are measured |
 //! | `writes` | acknowledged writes a second |
 //! | `endpoint` | the time from a task's report `running` until every node has programmed its endpoint |
+//! | `fleet` | a thousand workers without kernels: how managers bear them |
+//! | `journal` | acknowledged writes, told one by one |
 //! | `latencies` | percentiles |
 #![forbid(unsafe_code)]
 
 mod api;
 mod endpoint;
+mod fleet;
+mod journal;
 mod latencies;
 mod writes;
 
@@ -30,6 +34,10 @@ enum Command {
     Writes(writes::Options),
     /// Scale a service up and down: how long until every node has programmed the new endpoint
     Endpoint(endpoint::Options),
+    /// Create services, telling each that is acknowledged
+    Journal(journal::Options),
+    /// Join workers without kernels: how managers bear them, their tasks and changes
+    Fleet(fleet::Options),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -37,6 +45,8 @@ async fn main() -> ExitCode {
     let measured = match Cli::parse().command {
         Command::Writes(options) => writes::run(&options).await,
         Command::Endpoint(options) => endpoint::run(&options).await,
+        Command::Journal(options) => journal::run(&options).await,
+        Command::Fleet(options) => fleet::run(&options).await,
     };
     match measured {
         Ok(figures) => {

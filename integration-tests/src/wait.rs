@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How long tests wait for what takes moments on an idle machine; only a lost cause takes that long on a busy one.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Polls `check` until it gives a value; its error says what is still missing.
 ///

@@ -6,6 +6,7 @@
 # whole file system under an overlay in memory: nothing it writes survives, save below the directories named in VM_RW.
 #   VM_TIMEOUT s (120, none for a shell)   VM_MEM (1G)   VM_SMP (2)   VM_RW absolute directories, by colons ()
 #   VM_ENV names of variables to hand in ()   VM_UPPER size of the overlay (50% of memory)   VM_DIR (/var/cache/swarm-vm)
+#   VM_DISK a raw image that is the guest's /dev/vda ()   VM_PID a file for the emulator's process id ()
 # Exits with the command's status; 124 if it timed out; 125 if the guest died, after the end of its console.
 set -u
 dir=${VM_DIR:-/var/cache/swarm-vm}
@@ -26,6 +27,10 @@ for path in "${writable[@]}"; do
   i=$((i + 1))
 done
 
+more=()
+[ -z "${VM_DISK:-}" ] || more+=(-drive "file=$VM_DISK,if=virtio,format=raw,cache=writeback")
+[ -z "${VM_PID:-}" ] || more+=(-pidfile "$VM_PID")
+
 # A panic ends the machine, and an oops is one: otherwise tests would go on with a broken kernel.
 arguments="console=ttyS0 quiet oops=panic panic=-1 reboot=t mitigations=off random.trust_cpu=on"
 machine=(qemu-system-x86_64 -M q35,usb=off,sata=off,smbus=off -accel tcg,thread=multi,tb-size=256 -cpu max,la57=off
@@ -33,7 +38,7 @@ machine=(qemu-system-x86_64 -M q35,usb=off,sata=off,smbus=off -accel tcg,thread=
   -chardev "file,id=log,path=$job/console" -serial chardev:log
   -device virtio-serial-pci -device virtio-rng-pci
   -fsdev local,id=root,path=/,security_model=none,readonly=on,multidevs=remap -device virtio-9p-pci,fsdev=root,mount_tag=root
-  -fsdev "local,id=job,path=$job,security_model=none" -device virtio-9p-pci,fsdev=job,mount_tag=vmjob "${shares[@]}"
+  -fsdev "local,id=job,path=$job,security_model=none" -device virtio-9p-pci,fsdev=job,mount_tag=vmjob "${shares[@]}" "${more[@]}"
   -kernel "$dir/kernel" -initrd "$dir/initramfs"
   -append "$arguments vmdir=$dir vmupper=${VM_UPPER:-50%} ${VM_APPEND:-}")
 

@@ -1,4 +1,4 @@
-//! Which nodes a change concerns: those whose view of the state may differ by it.
+//! Which nodes and networks a change concerns: those whose view of the state may differ by it.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,31 @@ use swarm_state::{State, Touched};
 /// The nodes whose view may have changed by `touched`. `state` may be newer than that: what a change
 /// leaves behind (a task forgotten, a network left by a service) is named in `touched` itself.
 pub(crate) fn affected(state: &State, touched: &[Touched]) -> BTreeSet<NodeId> {
+    let mut nodes: BTreeSet<NodeId> = touched
+        .iter()
+        .filter_map(|object| match object {
+            Touched::Task(id, _) => state.task(id.as_str()).map(|task| task.node_id.clone()),
+            Touched::NodeHistory(id) | Touched::Node(id) => Some(id.clone()),
+            Touched::Service(_) | Touched::Network(_) | Touched::Cluster => None,
+            Touched::NetworkKeys | Touched::Members(_) => None,
+        })
+        .collect();
+    if touched.contains(&Touched::NetworkKeys) {
+        let encrypted = state.networks().filter(|network| network.is_encrypted());
+        nodes.extend(encrypted.flat_map(|network| state.nodes_in(&network.id)));
+    }
+    nodes.extend(networks(state, touched).iter().flat_map(|network| state.nodes_in(network)));
+    nodes.remove("");
+    nodes
+}
+
+/// The networks of which nodes may be told something else since `touched`.
+pub(crate) fn networks(state: &State, touched: &[Touched]) -> BTreeSet<NetworkId> {
     let mut networks: BTreeSet<NetworkId> = BTreeSet::new();
-    let mut nodes: BTreeSet<NodeId> = BTreeSet::new();
     for object in touched {
         match object {
             Touched::Task(id, _) => {
                 if let Some(task) = state.task(id.as_str()) {
-                    nodes.insert(task.node_id.clone());
                     let attached = task.networks_attachments.iter();
                     networks.extend(attached.map(|attachment| attachment.network.id.clone()));
                 }
@@ -28,21 +46,28 @@ pub(crate) fn affected(state: &State, touched: &[Touched]) -> BTreeSet<NodeId> {
             Touched::Network(id) => {
                 networks.insert(id.clone());
             }
-            Touched::NodeHistory(id) => {
-                nodes.insert(id.clone());
+            Touched::Members(id) => {
+                networks.insert(id.clone());
             }
-            // A node's address or MTU concerns whoever shares a network with it, and the MTU all.
-            Touched::Node(id) => {
-                nodes.insert(id.clone());
+            Touched::NodeHistory(_) | Touched::NetworkKeys => {}
+            // A node's address or MTU concerns whoever shares a network with it, and the MTU all; the
+            // cluster's VXLAN port concerns all too.
+            Touched::Node(_) | Touched::Cluster => {
                 networks.extend(state.networks().map(|network| network.id.clone()));
             }
-            // Its VXLAN port concerns all.
-            Touched::Cluster => networks.extend(state.networks().map(|n| n.id.clone())),
         }
     }
-    nodes.extend(networks.iter().flat_map(|network| state.nodes_in(network)));
-    nodes.remove("");
-    nodes
+    networks
+}
+
+/// Whether any node may be told of other tunnels since `touched`.
+pub(crate) fn tunnels(state: &State, touched: &[Touched]) -> bool {
+    touched.iter().any(|object| match object {
+        Touched::Node(_) | Touched::NetworkKeys => true,
+        // A network that is gone already may have been an encrypted one.
+        Touched::Members(id) => state.network(id.as_str()).is_none_or(|n| n.is_encrypted()),
+        _ => false,
+    })
 }
 
 #[cfg(test)]

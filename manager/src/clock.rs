@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use swarm_model::{Id, Timestamp};
+use swarm_model::{Id, NetworkSecret, Timestamp};
 
 /// The moment, by this host's clock.
 pub fn now() -> Timestamp {
@@ -13,4 +13,9 @@ pub fn now() -> Timestamp {
 /// A new id.
 pub fn new_id() -> Id {
     Id::from_random(rand::random())
+}
+
+/// What the next generation of keys of encrypted networks is derived from.
+pub fn new_secret() -> NetworkSecret {
+    NetworkSecret(rand::random())
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_model::{NodeDescription, NodeId, NodeView, TaskId, TaskStatus, codec, node_hostname};
+use swarm_model::{NodeDescription, NodeId, TaskId, TaskStatus, codec, node_hostname};
 use swarm_pki::require_node;
 use swarm_proto::dispatch::dispatcher_server::Dispatcher;
 use swarm_proto::dispatch::{
@@ -22,6 +22,7 @@ use crate::proposer::Proposer;
 use crate::reports::Reports;
 use crate::sessions::{End, Session, Sessions};
 use crate::store::Store;
+use crate::views::{Told, Views};
 
 /// How often a manager shows each node that it is there.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -38,13 +39,14 @@ pub struct DispatcherService {
     pub(crate) store: Store,
     pub(crate) proposer: Proposer,
     pub(crate) sessions: Sessions,
+    pub(crate) views: Views,
     pub(crate) reports: Reports,
     pub(crate) managers: Managers,
 }
 
 /// What a node was told in a session, beside its view.
 #[derive(Default)]
-struct Told {
+struct Shown {
     raft_id: Option<u64>,
     managers: Vec<swarm_model::ManagerAddress>,
 }
@@ -95,16 +97,16 @@ impl DispatcherService {
     }
 
     async fn talk(&self, session: &Session, to_node: &mpsc::Sender<Result<ToNode, Status>>) {
-        let mut sent: Option<NodeView> = None;
-        let mut told = Told::default();
+        let mut told: Option<Told> = None;
+        let mut shown = Shown::default();
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         loop {
             let message = tokio::select! {
-                () = session.work() => match self.compare(session, &mut sent) {
+                () = session.work() => match self.compare(session, &mut told) {
                     Some(message) => message,
                     None => continue,
                 },
-                _ = heartbeat.tick() => self.show_life(&session.node, &mut told),
+                _ = heartbeat.tick() => self.show_life(&session.node, &mut shown),
             };
             if to_node.send(Ok(ToNode { message: Some(message) })).await.is_err() {
                 return;
@@ -113,42 +115,35 @@ impl DispatcherService {
     }
 
     /// A message is due: news of the managers or of the node's own role, if there is any.
-    fn show_life(&self, node: &NodeId, told: &mut Told) -> to_node::Message {
+    fn show_life(&self, node: &NodeId, shown: &mut Shown) -> to_node::Message {
         let raft_id = {
             let state = self.store.read();
             let manager = state.node(node.as_str()).and_then(|node| node.manager_status.as_ref());
             manager.map_or(0, |manager| manager.raft_id)
         };
-        if told.raft_id != Some(raft_id) {
-            told.raft_id = Some(raft_id);
+        if shown.raft_id != Some(raft_id) {
+            shown.raft_id = Some(raft_id);
             return to_node::Message::Standing(Standing { raft_id });
         }
         let managers = self.managers.now();
-        if told.managers != managers {
+        if shown.managers != managers {
             let message = to_node::Message::Managers(on_the_wire(&managers));
-            told.managers = managers;
+            shown.managers = managers;
             return message;
         }
         to_node::Message::Heartbeat(Heartbeat {})
     }
 
-    /// What the node has not been sent yet; remembers it as sent.
-    fn compare(&self, session: &Session, sent: &mut Option<NodeView>) -> Option<to_node::Message> {
+    /// What the node has not been told yet; remembers it as told.
+    fn compare(&self, session: &Session, told: &mut Option<Told>) -> Option<to_node::Message> {
         session.comparing();
-        let (view, revision) = {
-            let state = self.store.read();
-            (state.node_view(&session.node), state.revision())
-        };
-        let delta = match sent.as_ref() {
-            Some(before) => before.delta_to(&view, revision),
-            None => view.as_full_delta(revision),
-        };
-        *sent = Some(view);
+        let (delta, now) = self.views.changes(&session.node, told.as_ref());
+        *told = Some(now);
         if delta.is_empty() {
-            session.nothing_differs(revision);
+            session.nothing_differs(delta.revision);
             return None;
         }
-        session.sending(revision);
+        session.sending(delta.revision);
         Some(to_node::Message::Delta(codec::encode(&delta).into()))
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use swarm_model::ServiceId;
 use swarm_raft::{Raft, Role, Status};
-use swarm_state::{State, Touched};
+use swarm_state::{Change, State, Touched};
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
@@ -121,7 +121,11 @@ impl Leader {
         self.fleet.expect(ready.map(|node| (&node.id, node.meta.version.index)));
         let facts = Facts { now: clock::now(), nodes: self.fleet.facts(), dead_after: DEAD_AFTER };
         dirty.append(waiting);
-        let plan = plan(&state, &facts, dirty, &mut clock::new_id);
+        let mut plan = plan(&state, &facts, dirty, &mut clock::new_id);
+        if let Some(generation) = plan.new_key {
+            let secret = clock::new_secret();
+            plan.changes.insert(0, Change::AddNetworkKey { generation, secret });
+        }
         // A service that was changed is looked at again when that is applied.
         waiting.clone_from(&plan.waiting);
         dirty.clear();
@@ -203,7 +207,12 @@ pub(crate) fn note_applied(state: &State, applied: &Applied, dirty: &mut BTreeSe
             Touched::Node(id) => {
                 dirty.extend(state.tasks_on(id).map(|task| task.service_id.clone()));
             }
-            Touched::Cluster | Touched::Network(_) | Touched::NodeHistory(_) => {}
+            // Tasks that wait for a node are looked at each time; keys are no service's.
+            Touched::Cluster
+            | Touched::Network(_)
+            | Touched::NodeHistory(_)
+            | Touched::Members(_)
+            | Touched::NetworkKeys => {}
         }
     }
 }

@@ -4,7 +4,7 @@
 //! - [`manager`] puts a manager together;
 //! - [`store`] is the replica that Raft drives, [`proposer`] the way to change it;
 //! - [`plan`] decides, purely; [`leader`] proposes what was decided;
-//! - [`dispatcher`] and [`sessions`] tell each node its view, [`reports`] hears what became of tasks;
+//! - [`dispatcher`] and `sessions` tell each node its view, which `views` works out, [`reports`] hears what became of tasks;
 //! - [`link`] and [`fleet`] bring to the leader which nodes are heard of and how far they are;
 //! - [`backup`] is the file of a saved state;
 //! - [`health`] says how many managers may be lost, and who is missing;
@@ -34,6 +34,13 @@ pub mod proposer;
 mod reports;
 mod sessions;
 pub mod store;
+mod views;
+
+/// The random changes that the state's own tests are made of.
+#[cfg(test)]
+#[path = "../../crates/state/tests/state/support.rs"]
+#[allow(dead_code, reason = "the state's tests use more of it")]
+mod support;
 
 pub use control::{Control, Images};
 pub use manager::{Manager, ManagerError, ManagerOptions, NewCluster};

@@ -1,6 +1,5 @@
 //! A manager: Raft, the replica it drives, and the services and loops around it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +34,7 @@ use crate::proposer::Proposer;
 use crate::reports::Reports;
 use crate::sessions::Sessions;
 use crate::store::Store;
+use crate::views::Views;
 
 /// Proposals of other managers of up to this size are taken: the largest command and what is around it.
 const LARGEST_COMMAND: usize = MAX_COMMAND + (64 << 10);
@@ -50,12 +50,10 @@ const PROBE: Duration = Duration::from_secs(1);
 pub struct ManagerOptions {
     /// This node's id.
     pub node_id: NodeId,
-    /// Its id in Raft.
-    pub raft_id: u64,
     /// Where other nodes reach it, `host:port`.
     pub addr: String,
-    /// Where Raft keeps log and snapshots.
-    pub dir: PathBuf,
+    /// Raft: its id there, where it keeps log and snapshots, its times.
+    pub raft: Options,
     /// Connects to other nodes.
     pub connector: Connector,
     /// Checks images.
@@ -136,9 +134,8 @@ impl Manager {
     /// Starts Raft from what is on disk, and everything around it.
     pub async fn start(options: ManagerOptions) -> Result<Manager, ManagerError> {
         let (store, replica) = Store::new();
-        let raft_options = Options::new(options.raft_id, &options.dir);
         let connector = RaftConnector(options.connector.clone());
-        let raft = Raft::start(raft_options, replica, connector).await?;
+        let raft = Raft::start(options.raft.clone(), replica, connector).await?;
         let peers = Peers::new(options.connector.clone());
         let proposer = Proposer::new(raft.clone(), peers.clone(), store.clone());
         let fleet = Fleet::new();
@@ -166,6 +163,7 @@ impl Manager {
             store: store.clone(),
             proposer: proposer.clone(),
             sessions: sessions.clone(),
+            views: Views::new(store.clone()),
             reports: reports.clone(),
             managers: managers.clone(),
         };
@@ -233,10 +231,10 @@ impl Manager {
             id: self.options.node_id.clone(),
             hostname,
             addr: self.options.addr.clone(),
-            raft_id: self.options.raft_id,
+            raft_id: self.options.raft.id,
         };
         self.propose_first(change).await?;
-        self.raft.update_addr(self.options.raft_id, self.options.addr.clone()).await?;
+        self.raft.update_addr(self.options.raft.id, self.options.addr.clone()).await?;
         Ok(())
     }
 

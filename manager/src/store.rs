@@ -1,12 +1,15 @@
 //! A manager's replica of the state: Raft writes it, everything else reads it and hears what changed.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use bytes::Bytes;
-use swarm_model::codec;
+use swarm_model::{NetworkId, codec};
 use swarm_raft::{Committed, StateMachine};
 use swarm_state::{Command, Outcome, Rejected, State, Touched};
 use tokio::sync::{broadcast, watch};
+
+use crate::affected;
 
 /// How many batches a slow listener may be behind before it has to look at everything anew.
 const EVENTS_KEPT: usize = 1024;
@@ -20,6 +23,15 @@ pub struct Applied {
     pub touched: Vec<Touched>,
 }
 
+/// The revisions that last changed what nodes are told.
+#[derive(Debug, Default)]
+pub(crate) struct ChangedAt {
+    /// Of each network.
+    pub(crate) networks: BTreeMap<NetworkId, u64>,
+    /// Of their tunnels to each other.
+    pub(crate) tunnels: u64,
+}
+
 /// The result of each change of a command, in order.
 pub type Results = Vec<Result<Outcome, Rejected>>;
 
@@ -27,6 +39,8 @@ pub type Results = Vec<Result<Outcome, Rejected>>;
 #[derive(Clone)]
 pub struct Store {
     state: Arc<RwLock<State>>,
+    /// Locked after `state`, and written only while that is.
+    changed_at: Arc<RwLock<ChangedAt>>,
     events: broadcast::Sender<Arc<Applied>>,
     revision: watch::Sender<u64>,
 }
@@ -36,6 +50,7 @@ impl Store {
     pub fn new() -> (Store, Replica) {
         let store = Store {
             state: Arc::new(RwLock::new(State::new())),
+            changed_at: Arc::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),
             revision: watch::Sender::new(0),
         };
@@ -46,6 +61,25 @@ impl Store {
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
         // A panic while writing would leave the replica half-changed, and `apply` does not panic.
         self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state as it is now, and when its networks and tunnels changed. Hold it briefly: Raft waits.
+    pub(crate) fn read_with_changes(
+        &self,
+    ) -> (RwLockReadGuard<'_, State>, RwLockReadGuard<'_, ChangedAt>) {
+        (self.read(), self.changed_at.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes which networks a batch changed, and whether it changed tunnels. The state is locked for writing.
+    fn note_changes(&self, state: &State, touched: &[Touched]) {
+        let mut changed_at = self.changed_at.write().unwrap_or_else(PoisonError::into_inner);
+        for network in affected::networks(state, touched) {
+            changed_at.networks.insert(network, state.revision());
+        }
+        if affected::tunnels(state, touched) {
+            changed_at.tunnels = state.revision();
+        }
+        changed_at.networks.retain(|network, _| state.network(network.as_str()).is_some());
     }
 
     /// Hears of every change from now on.
@@ -82,6 +116,7 @@ impl StateMachine for Replica {
                 let results = apply_one(&mut state, &entry, &mut touched);
                 responses.push(codec::encode(&results).into());
             }
+            self.store.note_changes(&state, &touched);
             state.revision()
         };
         self.store.announce(revision, touched);
@@ -96,7 +131,11 @@ impl StateMachine for Replica {
     fn restore(&mut self, revision: u64, bytes: &[u8]) -> Result<(), String> {
         let restored = State::from_snapshot(bytes).map_err(|e| e.to_string())?;
         let touched = everything(&restored);
-        *self.store.state.write().unwrap_or_else(PoisonError::into_inner) = restored;
+        {
+            let mut state = self.store.state.write().unwrap_or_else(PoisonError::into_inner);
+            *state = restored;
+            self.store.note_changes(&state, &touched);
+        }
         self.store.announce(revision, touched);
         Ok(())
     }

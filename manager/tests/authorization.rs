@@ -86,9 +86,8 @@ impl Swarm {
         let credentials = Credentials::new(&[ca.cert().clone()], Some(own)).unwrap();
         let manager = Manager::start(ManagerOptions {
             node_id: MANAGER.into(),
-            raft_id: 1,
             addr: addr.clone(),
-            dir: dir.path().join("raft"),
+            raft: swarm_raft::Options::new(1, dir.path().join("raft")),
             connector: Connector::new(credentials.clone(), ConnectorOptions::default()),
             images: Arc::new(NoImages),
         })
@@ -181,6 +180,7 @@ async fn managers_calls(channel: &Channel) -> Vec<(&'static str, Code)> {
         ("list nodes", code(control.list_nodes(Nothing {}).await)),
         ("backup", code(control.backup(Nothing {}).await)),
         ("update node", code(control.update_node(UpdateNodeRequest::default()).await)),
+        ("rotate network keys", code(control.rotate_network_keys(Nothing {}).await)),
         ("become voter", code(membership.become_voter(voter).await)),
     ]
 }
@@ -214,6 +214,8 @@ async fn what_managers_ask_of_each_other_is_refused_to_all_others() {
             "backup"
         ]
     );
+    let rotate = manager.iter().find(|(call, _)| *call == "rotate network keys");
+    assert_eq!(rotate, Some(&("rotate network keys", Code::InvalidArgument)), "there are none");
     let voter = manager.iter().find(|(call, _)| *call == "become voter");
     assert_eq!(voter, Some(&("become voter", Code::PermissionDenied)), "no such manager");
 }

@@ -14,9 +14,9 @@ pub(crate) const STACK: usize = 128 * 1024;
 /// More are answered with 503.
 const MAX_CONNECTIONS: usize = 1024;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long requests in flight are waited for.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_SLOW: Duration = Duration::from_secs(60);
+/// How long requests in flight are waited for: the longest there can be. The grace period of a task is the swarm's affair.
+const DRAIN_TIMEOUT: Duration = MAX_SLOW;
 const CHUNK: usize = 16 * 1024;
 
 pub(crate) fn run(mut args: Args) -> Result<(), Failure> {

@@ -48,6 +48,8 @@ pub(crate) struct Agent {
     pub(crate) standing: watch::Sender<Option<Standing>>,
     /// Writes the file; ends once `memory` is gone.
     pub(crate) saving: JoinHandle<()>,
+    /// How many changes of `memory` are in the file.
+    pub(crate) kept: watch::Receiver<u64>,
     pub(crate) work: Work,
 }
 
@@ -58,8 +60,11 @@ pub(crate) struct Work {
     networks: BTreeSet<NetworkId>,
     /// Something was heard that the tasks have not been told.
     news: bool,
-    /// To be acknowledged once the tasks were told.
+    /// To be acknowledged once the tasks were told...
     revision: Option<u64>,
+    /// ...which they were, of as many changes, and these are in the file: a `swarmd` that is restarted must
+    /// not take up a view older than what was acknowledged.
+    told: Option<u64>,
     /// What the manager was told of a failure; empty for none.
     admitted: String,
     /// The last try failed: the next one comes after a pause.
@@ -91,6 +96,26 @@ async fn ended(job: &mut Option<Job>) -> (What, Result<(), DataPlaneError>) {
     (job.take().map_or(What::Audit, |job| job.what), result)
 }
 
+/// Waits until this node's IPsec is another incarnation.
+async fn reborn(incarnation: &mut Option<watch::Receiver<u64>>) {
+    let changed = match incarnation {
+        Some(incarnation) => incarnation.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        std::future::pending().await
+    }
+}
+
+/// Waits until so many changes are in the file; for ever, if none is given.
+async fn kept(kept: &mut watch::Receiver<u64>, changes: Option<u64>) {
+    match changes {
+        // An error means that the file's task has panicked: nothing is remembered any more, as it says.
+        Some(changes) => drop(kept.wait_for(|kept| *kept >= changes).await),
+        None => std::future::pending().await,
+    }
+}
+
 impl Agent {
     /// Takes up what is remembered, then follows managers until `left`: told to, it stops everything on
     /// this node; if the sender is dropped, containers live on.
@@ -108,6 +133,7 @@ impl Agent {
 
     /// Returns whether the node leaves.
     async fn follow(&mut self, mut left: oneshot::Receiver<()>) -> bool {
+        let mut incarnation = self.plane.encryption.incarnation();
         let mut line = self.caller.call(Duration::ZERO);
         let mut audit = interval_at(Instant::now() + AUDIT, AUDIT);
         audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -120,7 +146,9 @@ impl Agent {
             tokio::select! {
                 event = line.next() => self.respond(event, &mut line),
                 (what, result) = ended(&mut job) => self.finish(what, result, &mut line).await,
+                () = kept(&mut self.kept, self.work.told) => self.acknowledge(&mut line).await,
                 _ = audit.tick() => self.work.audit = true,
+                () = reborn(&mut incarnation) => self.introduce_anew(&mut line),
                 () = sleep(RETRY_PAUSE), if self.work.failed => self.work.failed = false,
                 asked = &mut left => {
                     if let Some(job) = job
@@ -139,7 +167,11 @@ impl Agent {
     }
 
     fn change(&self, change: impl FnOnce(&mut Memory)) {
-        self.memory.send_modify(|memory| change(Arc::make_mut(memory)));
+        self.memory.send_modify(|memory| {
+            let memory = Arc::make_mut(memory);
+            change(memory);
+            memory.changes += 1;
+        });
     }
 
     fn respond(&mut self, event: Event, line: &mut Line) {
@@ -149,6 +181,7 @@ impl Agent {
                 *line = Line::Open(session);
             }
             Event::Over => {
+                self.work.told = None;
                 self.work.revision = None; // the next session begins with everything
                 *line = self.caller.call(Duration::ZERO);
             }
@@ -174,6 +207,13 @@ impl Agent {
         }
     }
 
+    /// The kernel lost keys: others are made for what a new session says of this node.
+    fn introduce_anew(&mut self, line: &mut Line) {
+        tracing::warn!("this node's keys of encrypted networks were lost: asking for new ones");
+        self.work.revision = None; // the next session begins with everything
+        *line = self.caller.call(Duration::ZERO);
+    }
+
     fn note_managers(&self, managers: Vec<ManagerAddress>) {
         // Without any, the way back would be lost.
         if !managers.is_empty() {
@@ -183,6 +223,7 @@ impl Agent {
 
     fn take(&mut self, delta: ViewDelta) {
         self.work.news = true;
+        self.work.told = None;
         self.work.networks.extend(networks_in(&delta));
         if delta.full {
             self.work.networks.extend(networks_of(&self.memory().view));
@@ -232,12 +273,17 @@ impl Agent {
         }
         self.supervisor.update(&memory.view, true);
         self.admit(String::new(), line).await;
-        if let (Some(revision), Some(session)) = (self.work.revision.take(), line.session()) {
-            session.acknowledge(revision).await;
-        }
+        self.work.told = self.work.revision.map(|_| memory.changes);
         if !self.work.strays_removed {
             self.work.strays_removed = true;
             self.supervisor.remove_strays().await;
+        }
+    }
+
+    async fn acknowledge(&mut self, line: &mut Line) {
+        self.work.told = None;
+        if let (Some(revision), Some(session)) = (self.work.revision.take(), line.session()) {
+            session.acknowledge(revision).await;
         }
     }
 
@@ -268,6 +314,10 @@ impl Agent {
         self.audit().await;
         if let Err(e) = self.plane.overlay.destroy().await {
             tracing::error!("{e}");
+            return; // what is left of an encrypted network stays blocked
+        }
+        if let Err(e) = self.plane.encryption.destroy().await {
+            tracing::error!("cannot remove the keys of encrypted networks: {e}");
         }
     }
 }

@@ -1,14 +1,14 @@
-//! The data plane of a node: overlay, balancer and DNS, brought to what the node's view says.
+//! The data plane of a node: overlay, encryption, balancer and DNS, brought to what the node's view says.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::future::join_all;
 use swarm_balancer::Balancer;
-use swarm_dns::DnsServer;
 use swarm_model::{NetworkId, NodeId, NodeView};
-use swarm_overlay::Overlay;
 
+use crate::adapters::{Dns, Overlay};
+use crate::encryption::Encryption;
 use crate::networks::{Desired, networks_of};
 
 /// A network that could not be programmed; with all its causes, as it is shown to users on one line.
@@ -16,6 +16,10 @@ use crate::networks::{Desired, networks_of};
 pub(crate) enum DataPlaneError {
     #[error("cannot program network {network}: {reason:#}")]
     Overlay { network: String, reason: anyhow::Error },
+    #[error("cannot encrypt network {network}: {reason}")]
+    Encrypt { network: String, reason: String },
+    #[error("cannot set up encryption: {0}")]
+    Encryption(String),
     #[error("cannot balance network {network}: {reason:#}")]
     Balancer { network: String, reason: anyhow::Error },
     #[error("cannot name network {network}: {reason:#}")]
@@ -30,9 +34,10 @@ pub(crate) enum DataPlaneError {
 pub(crate) struct DataPlane {
     pub(crate) node: NodeId,
     pub(crate) vtep: IpAddr,
-    pub(crate) overlay: Arc<Overlay>,
+    pub(crate) overlay: Arc<dyn Overlay>,
+    pub(crate) encryption: Arc<Encryption>,
     pub(crate) balancer: Arc<dyn Balancer>,
-    pub(crate) dns: Arc<DnsServer>,
+    pub(crate) dns: Arc<dyn Dns>,
 }
 
 impl DataPlane {
@@ -43,13 +48,31 @@ impl DataPlane {
         view: &NodeView,
         networks: impl IntoIterator<Item = NetworkId>,
     ) -> Result<(), DataPlaneError> {
-        let work = networks.into_iter().map(|id| async move {
-            match Desired::of(view, &id) {
-                Some(desired) => self.program_one(&id, &desired, false).await,
-                None => self.remove_one(&id).await,
+        let guarded = self.encryption.guard(view, false).await;
+        let work = networks.into_iter().map(|id| {
+            let guarded = &guarded;
+            async move {
+                match Desired::of(view, &id) {
+                    Some(desired) => self.program_one(&id, &desired, guarded, false).await,
+                    None => self.remove_one(&id).await,
+                }
             }
         });
-        first_error(join_all(work).await)
+        let networks = first_error(join_all(work).await);
+        self.after_networks(view, networks, guarded, false).await
+    }
+
+    /// Unblocks what no encrypted network needs blocked any more, once all went well.
+    async fn after_networks(
+        &self,
+        view: &NodeView,
+        networks: Result<(), DataPlaneError>,
+        guarded: Result<(), String>,
+        audit: bool,
+    ) -> Result<(), DataPlaneError> {
+        networks?;
+        guarded.map_err(DataPlaneError::Encryption)?;
+        self.encryption.relax(view, audit).await.map_err(DataPlaneError::Encryption)
     }
 
     /// Compares everything with the kernel, repairs what differs, and removes strays. All is tried; the
@@ -80,24 +103,33 @@ impl DataPlane {
         for id in &strays {
             tracing::info!("removing network {id}, which no task here uses");
         }
-        let work = wanted.iter().map(|id| async move {
-            match Desired::of(view, id) {
-                Some(desired) => self.program_one(id, &desired, true).await,
-                None => Ok(()),
+        let guarded = self.encryption.guard(view, true).await;
+        let work = wanted.iter().map(|id| {
+            let guarded = &guarded;
+            async move {
+                match Desired::of(view, id) {
+                    Some(desired) => self.program_one(id, &desired, guarded, true).await,
+                    None => Ok(()),
+                }
             }
         });
         let audited = first_error(join_all(work).await);
-        let removed = self.program(view, strays).await;
-        first_error(vec![audited, removed])
+        let removed = first_error(join_all(strays.iter().map(|id| self.remove_one(id))).await);
+        let networks = first_error(vec![audited, removed]);
+        self.after_networks(view, networks, guarded, true).await
     }
 
     async fn program_one(
         &self,
         id: &NetworkId,
         desired: &Desired<'_>,
+        guarded: &Result<(), String>,
         audit: bool,
     ) -> Result<(), DataPlaneError> {
         let network = || id.to_string();
+        if let (true, Err(reason)) = (desired.is_encrypted(), guarded) {
+            return Err(DataPlaneError::Encrypt { network: network(), reason: reason.clone() });
+        }
         let overlay =
             |e| DataPlaneError::Overlay { network: network(), reason: anyhow::Error::new(e) };
         let changes =

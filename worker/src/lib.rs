@@ -1,17 +1,20 @@
 //! What a worker does: it follows a manager, programs its node's data plane, and runs its tasks.
 //!
-//! - [`worker`] puts a node's adapters together;
+//! - [`worker`] puts a node's adapters together, which [`adapters`] names;
 //! - `agent` is the loop; `line` and `session` are its way to a manager, `managers` is where those are,
 //!   `memory` what outlives a restart;
 //! - `networks` and `container` translate what the managers say, purely;
-//! - `dataplane` programs overlay, balancer and DNS; `supervisor` and `task` run the tasks;
+//! - `dataplane` programs overlay, balancer and DNS, `encryption` what of it must be encrypted;
+//! - `supervisor` and `task` run the tasks;
 //! - `io` serves logs and consoles.
 
 #![forbid(unsafe_code)]
 
+pub mod adapters;
 mod agent;
 mod container;
 mod dataplane;
+mod encryption;
 mod io;
 mod line;
 mod managers;
@@ -23,5 +26,6 @@ mod supervisor;
 mod task;
 pub mod worker;
 
+pub use encryption::Encryption;
 pub use managers::Managers;
-pub use worker::{Prepared, Standing, Worker, WorkerError, WorkerOptions, resources};
+pub use worker::{Prepared, Standing, Who, Worker, WorkerError, WorkerOptions, resources};

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use swarm_overlay::Overlay;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
+use crate::adapters::Overlay;
 use crate::managers::Managers;
 use crate::session::{self, Heard, Removed, Session};
 use crate::worker::Identity;
@@ -36,7 +36,7 @@ pub(crate) enum Event {
 /// Opens lines.
 pub(crate) struct Caller {
     pub(crate) identity: Arc<Identity>,
-    pub(crate) overlay: Arc<Overlay>,
+    pub(crate) overlay: Arc<dyn Overlay>,
     pub(crate) managers: Managers,
     /// Why this node is not in touch with its swarm, for the user; empty if it is.
     pub(crate) trouble: watch::Sender<String>,
@@ -49,7 +49,7 @@ impl Caller {
         let (managers, trouble) = (self.managers.clone(), self.trouble.clone());
         let opening = async move {
             sleep(pause).await; // as the caller wishes
-            let description = identity.describe(&overlay).await;
+            let description = identity.describe(&*overlay).await;
             session::open(&identity, &managers, &description, &trouble).await
         };
         Line::Opening(opening.boxed())

@@ -1,19 +1,23 @@
 //! What a node remembers of its managers' words over a restart of `swarmd`: with it, balancing and DNS go
 //! on even if no manager answers.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use swarm_model::{ManagerAddress, NodeId, NodeView, codec};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// The file's name in the node's state directory.
 const FILE: &str = "view.bin";
-/// The pause after the file was written, so that many changes cost one.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The pause after the file was written, in times that that took: many changes of a large view cost one,
+/// and nobody waits long for a small one.
+const PAUSE: u32 = 5;
 
 /// What is remembered.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +28,9 @@ pub(crate) struct Memory {
     pub(crate) view: NodeView,
     /// Where managers were; empty if none was heard yet.
     pub(crate) managers: Vec<ManagerAddress>,
+    /// Counts the changes since `swarmd` began.
+    #[serde(skip)]
+    pub(crate) changes: u64,
 }
 
 /// The file.
@@ -63,21 +70,42 @@ impl MemoryFile {
     /// Writes it anew. A crash leaves the former or the new one; the loss of power may leave none.
     fn save(&self, memory: &Memory) -> io::Result<()> {
         let new = self.0.with_extension("new");
-        std::fs::write(&new, codec::encode(memory))?;
+        // It holds keys. What a crash left behind may have been made by an older version, readable.
+        match std::fs::remove_file(&new) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(&codec::encode(memory))?;
         std::fs::rename(&new, &self.0)
     }
 
-    /// Writes whatever becomes known, beside the agent: a slow disk delays nothing, and skips what was
-    /// overtaken meanwhile. Ends, with the last of it written, when the sender is gone.
-    pub(crate) async fn keep(self, mut known: watch::Receiver<Arc<Memory>>) {
+    /// On a thread for such work; in place where there is but one.
+    async fn save_beside(&self, memory: Arc<Memory>) -> io::Result<()> {
+        if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
+            return self.save(&memory);
+        }
+        let file = self.clone();
+        let saved = tokio::task::spawn_blocking(move || file.save(&memory)).await;
+        saved.map_err(io::Error::other).flatten()
+    }
+
+    /// Writes whatever becomes known, beside the agent, skips what was overtaken meanwhile, and says how many
+    /// of the changes it has dealt with. Ends, with the last of it written, when the sender is gone.
+    pub(crate) async fn keep(
+        self,
+        mut known: watch::Receiver<Arc<Memory>>,
+        kept: watch::Sender<u64>,
+    ) {
         while known.changed().await.is_ok() {
             let memory = Arc::clone(&known.borrow_and_update());
-            let file = self.clone();
-            let saved = tokio::task::spawn_blocking(move || file.save(&memory)).await;
-            if let Err(e) = saved.map_err(io::Error::other).flatten() {
+            let (began, changes) = (Instant::now(), memory.changes);
+            if let Err(e) = self.save_beside(memory).await {
                 tracing::error!("cannot remember what the managers said: {e}");
             }
-            tokio::time::sleep(PAUSE).await; // more may change along
+            // Also if it failed: a node without room on its disk goes on.
+            kept.send_replace(changes);
+            tokio::time::sleep(PAUSE * began.elapsed()).await; // more may change along
         }
     }
 }
@@ -85,6 +113,7 @@ impl MemoryFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     fn memory(node: &str, managers: usize) -> Memory {
         let address =
@@ -93,6 +122,7 @@ mod tests {
             node: node.into(),
             view: NodeView::default(),
             managers: (0..managers).map(address).collect(),
+            changes: managers as u64,
         }
     }
 
@@ -102,8 +132,10 @@ mod tests {
         let file = MemoryFile::new(dir.path());
         assert_eq!(file.load(&"a".into()), memory("a", 0), "nothing yet");
         file.save(&memory("a", 2)).unwrap();
-        assert_eq!(file.load(&"a".into()), memory("a", 2));
+        assert_eq!(file.load(&"a".into()), Memory { changes: 0, ..memory("a", 2) });
         assert_eq!(file.load(&"b".into()), memory("b", 0), "another node's");
+        let mode = std::fs::metadata(&file.0).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "it holds keys");
         std::fs::write(&file.0, b"torn").unwrap();
         assert_eq!(file.load(&"a".into()), memory("a", 0), "damaged");
     }
@@ -113,14 +145,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = MemoryFile::new(dir.path());
         let (sender, known) = watch::channel(Arc::new(memory("a", 0)));
-        let keeping = tokio::spawn(file.clone().keep(known));
+        let (kept, changes) = watch::channel(0);
+        let keeping = tokio::spawn(file.clone().keep(known, kept));
         for managers in 1..50 {
             sender.send_replace(Arc::new(memory("a", managers)));
             tokio::task::yield_now().await;
         }
         drop(sender);
         keeping.await.unwrap();
-        assert_eq!(file.load(&"a".into()), memory("a", 49));
+        assert_eq!(file.load(&"a".into()), Memory { changes: 0, ..memory("a", 49) });
+        assert_eq!(*changes.borrow(), 49);
         assert!(!file.0.with_extension("new").exists());
     }
 }

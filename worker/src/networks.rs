@@ -47,6 +47,11 @@ impl<'a> Desired<'a> {
         Some(Desired { id, network: network?, services, endpoints })
     }
 
+    /// Whether what is sent to other nodes must be encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.network.encrypted
+    }
+
     /// What the overlay should hold on `node`, whose VTEP is `vtep`.
     pub(crate) fn overlay(&self, node: &NodeId, vtep: IpAddr) -> swarm_overlay::Network {
         // At this host's own address there was another node before it left and joined again: its tasks are
@@ -62,6 +67,7 @@ impl<'a> Desired<'a> {
         swarm_overlay::Network {
             id: self.id.to_string(),
             vni: self.network.vni,
+            port: self.network.port,
             subnet: self.network.subnet,
             gateway: self.network.gateway,
             mtu: self.network.mtu,
@@ -90,8 +96,7 @@ impl<'a> Desired<'a> {
             Some(VirtualService {
                 id: id.to_string(),
                 name: service.name.clone(),
-                // The address is unique in the network, as the mark must be.
-                mark: Some(vip.into()),
+                mark: Some(self.host_number(vip)),
                 vip,
                 backends: backends.remove(id).unwrap_or_default(),
             })
@@ -102,6 +107,12 @@ impl<'a> Desired<'a> {
             gateway: self.network.gateway,
             services: services.collect(),
         }
+    }
+
+    /// Unique in the network, as a service's mark must be, and short: what `ipvsadm` shows as `FWM 2` is the service
+    /// with the VIP 10.0.1.2 of 10.0.1.0/24.
+    fn host_number(&self, addr: Ipv4Addr) -> u32 {
+        u32::from(addr) & u32::from(self.network.subnet.hostmask())
     }
 
     /// The names in this network.

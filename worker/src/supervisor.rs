@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use swarm_model::{NodeView, Task, TaskId};
-use swarm_overlay::Overlay;
-use swarm_runtime::{Adopted, ContainerState, Runtime};
+use swarm_runtime::{Adopted, ContainerState};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::adapters::{Overlay, Runtime};
 use crate::task::{Order, Supervised, Tools};
 
 /// Starts, tells and ends the supervision of tasks.
@@ -71,14 +71,14 @@ impl Supervisor {
     /// the first view that a manager sent.
     pub(crate) async fn remove_strays(&mut self) {
         let found = std::mem::take(&mut self.found);
-        let removals = found.keys().map(|id| remove_container(&self.tools.runtime, id));
+        let removals = found.keys().map(|id| remove_container(&*self.tools.runtime, id));
         join_all(removals).await;
         let sandboxes = match self.tools.overlay.list() {
             Ok(existing) => existing.sandboxes,
             Err(e) => return tracing::warn!("cannot list sandboxes that are left over: {e}"),
         };
         let strays = sandboxes.iter().filter(|id| !self.orders.contains_key(id.as_str()));
-        join_all(strays.map(|id| remove_sandbox(&self.tools.overlay, id))).await;
+        join_all(strays.map(|id| remove_sandbox(&*self.tools.overlay, id))).await;
     }
 
     /// Stops every task and removes all that is left of it: the node leaves the swarm.
@@ -92,14 +92,14 @@ impl Supervisor {
     }
 }
 
-async fn remove_container(runtime: &Runtime, id: &str) {
+async fn remove_container(runtime: &dyn Runtime, id: &str) {
     tracing::info!("removing container {id}, which no manager knows");
     if let Err(e) = runtime.delete(id).await {
         tracing::warn!("cannot remove container {id}: {e}");
     }
 }
 
-async fn remove_sandbox(overlay: &Overlay, id: &str) {
+async fn remove_sandbox(overlay: &dyn Overlay, id: &str) {
     if let Err(e) = overlay.remove_sandbox(id).await {
         tracing::warn!("cannot remove sandbox {id}: {e}");
     }

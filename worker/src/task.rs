@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use swarm_dns::{DnsServer, Scope};
-use swarm_images::{Image, ImageStore, Platform, PullPolicy, Reference};
+use swarm_dns::Scope;
+use swarm_images::Reference;
 use swarm_model::{ContainerStatus, NetworkId, Task, TaskState, TaskStatus, Timestamp};
-use swarm_overlay::Overlay;
-use swarm_runtime::{ContainerState, Exit, Runtime, RuntimeError, StartError};
+use swarm_runtime::{ContainerState, Exit, RuntimeError, StartError};
 use tokio::sync::watch;
 
+use crate::adapters::{Dns, Image, Images, Overlay, Runtime};
 use crate::container;
 use crate::reporter::Reporter;
 
@@ -28,10 +28,10 @@ pub(crate) type NetworkFacts = Arc<dyn Fn(&NetworkId) -> Option<(u32, bool)> + S
 
 /// What every task uses.
 pub(crate) struct Tools {
-    pub(crate) overlay: Arc<Overlay>,
-    pub(crate) dns: Arc<DnsServer>,
-    pub(crate) runtime: Runtime,
-    pub(crate) images: ImageStore,
+    pub(crate) overlay: Arc<dyn Overlay>,
+    pub(crate) dns: Arc<dyn Dns>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) images: Arc<dyn Images>,
     pub(crate) reporter: Reporter,
     pub(crate) networks: NetworkFacts,
 }
@@ -116,18 +116,19 @@ impl Supervised {
         }
         self.report(TaskState::Preparing, "preparing");
         let image = self.pull().await?;
-        self.image = Some(image.clone());
+        let (config, layers) = (image.config.clone(), image.layers.clone());
+        self.image = Some(image);
         self.report(TaskState::Starting, "starting");
         let sandbox =
             container::sandbox(&self.task, &*self.tools.networks).map_err(Refusal::Rejected)?;
-        let handle = self
+        let netns = self
             .tools
             .overlay
             .create_sandbox(&sandbox)
             .await
             .map_err(|e| Refusal::Rejected(e.to_string()))?;
-        self.serve_names(&handle.netns).await.map_err(Refusal::Rejected)?;
-        let spec = container::container(&self.task, &image.config, image.layers, handle.netns);
+        self.serve_names(&netns).await.map_err(Refusal::Rejected)?;
+        let spec = container::container(&self.task, &config, layers, netns);
         let started = self.tools.runtime.start(&spec).await.map_err(refused)?;
         self.pid = started.pid;
         self.report(TaskState::Running, "started");
@@ -142,9 +143,8 @@ impl Supervised {
         let rejected = |e: &dyn std::fmt::Display| Refusal::Rejected(e.to_string());
         let reference = self.reference().map_err(|e| rejected(&e))?;
         let images = self.tools.images.clone();
-        let platform = Platform::host();
         tokio::select! {
-            pulled = images.pull(&reference, &platform, PullPolicy::IfMissing) => {
+            pulled = images.pull(&reference) => {
                 pulled.map_err(|e| rejected(&e))
             }
             () = self.told_to_stop() => Err(Refusal::Stopped),

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use swarm_balancer::Preference;
+use swarm_balancer::Choice;
 use swarm_dns::{DnsServer, parse_resolv_conf};
 use swarm_images::{ImageStore, Platform};
 use swarm_model::{
@@ -13,14 +13,16 @@ use swarm_model::{
 use swarm_overlay::Overlay;
 use swarm_pki::Connector;
 use swarm_proto::taskio::task_io_server::TaskIoServer;
-use swarm_runtime::Runtime;
+use swarm_runtime::{Adopted, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::{Request, Status};
 
+use crate::adapters::{self, Adapters};
 use crate::agent::{Agent, Work, network_facts};
 use crate::dataplane::DataPlane;
+use crate::encryption::Encryption;
 use crate::io::TaskIoService;
 use crate::line::Caller;
 use crate::managers::Managers;
@@ -50,7 +52,7 @@ pub struct WorkerOptions {
     /// Its images.
     pub images: ImageStore,
     /// The engine that balances VIPs.
-    pub balancer: Preference,
+    pub balancer: Choice,
     /// Connects to managers.
     pub connector: Connector,
     /// Where managers were when the node was set up.
@@ -68,15 +70,28 @@ pub struct Standing {
     pub raft_id: Option<u64>,
 }
 
+/// Who a worker is, and where it keeps what it remembers; see [`WorkerOptions`].
+#[allow(missing_docs)]
+pub struct Who {
+    pub node_id: NodeId,
+    pub hostname: String,
+    pub addr: String,
+    pub listen_addr: String,
+    pub vtep: IpAddr,
+    /// The engine that balances VIPs, in words.
+    pub balancer: String,
+    pub state_dir: PathBuf,
+    pub connector: Connector,
+    pub managers: Vec<ManagerAddress>,
+    pub standing: watch::Sender<Option<Standing>>,
+}
+
 /// A part of this node that cannot work here.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// The kernel lacks something, or a port is taken.
     #[error(transparent)]
     Overlay(#[from] swarm_overlay::Error),
-    /// No balancer engine works here.
-    #[error(transparent)]
-    Balancer(#[from] swarm_balancer::Error),
     /// Containers cannot be run here.
     #[error(transparent)]
     Runtime(#[from] swarm_runtime::RuntimeError),
@@ -91,6 +106,7 @@ pub(crate) struct Identity {
     listen_addr: String,
     vtep: IpAddr,
     balancer: String,
+    encryption: Arc<Encryption>,
 }
 
 impl Identity {
@@ -105,11 +121,12 @@ impl Identity {
             listen_addr: "192.0.2.1:2377".into(),
             vtep: [192, 0, 2, 1].into(),
             balancer: String::new(),
+            encryption: Arc::new(Encryption::none([192, 0, 2, 1].into(), "no kernel here".into())),
         }
     }
 
     /// What is true now: interfaces and routes change.
-    pub(crate) async fn describe(&self, overlay: &Overlay) -> NodeDescription {
+    pub(crate) async fn describe(&self, overlay: &dyn adapters::Overlay) -> NodeDescription {
         let platform = Platform::host();
         let routes = overlay.routes().await.unwrap_or_else(|e| {
             tracing::warn!("cannot list this node's routes: {e}");
@@ -129,6 +146,7 @@ impl Identity {
             data_path_addr: Some(self.vtep),
             balancer: self.balancer.clone(),
             listen_addr: self.listen_addr.clone(),
+            encryption: self.encryption.describe(),
         }
     }
 }
@@ -145,12 +163,12 @@ pub fn resources() -> Resources {
 /// A worker that this host can be: it has not begun yet.
 pub struct Prepared {
     agent: Agent,
-    io: TaskIoService,
+    io: Option<TaskIoService>,
 }
 
 /// A running worker. Dropping it ends the agent soon after; containers live on.
 pub struct Worker {
-    io: TaskIoService,
+    io: Option<TaskIoService>,
     managers: Managers,
     trouble: watch::Receiver<String>,
     leave: oneshot::Sender<()>,
@@ -163,9 +181,8 @@ impl Prepared {
         let mut overlay_options = swarm_overlay::Options::new(&options.run_dir, options.vtep);
         overlay_options.port = options.data_path_port;
         let overlay = Arc::new(Overlay::new(overlay_options).await?);
-        let choice = swarm_balancer::choose(options.balancer).await?;
-        tracing::info!("balancing with {}: {}", choice.engine.name(), choice.why);
-        let balancer_text = format!("{}: {}", choice.engine.name(), choice.why);
+        let (state_dir, port) = (&options.state_dir, options.data_path_port);
+        let encryption = Encryption::open(state_dir, options.vtep, port).await;
         let dns = Arc::new(DnsServer::new(swarm_dns::Options {
             upstreams: resolvers(),
             ..swarm_dns::Options::default()
@@ -176,47 +193,80 @@ impl Prepared {
             "/swarmd",
         ))?;
         let found = runtime.adopt().await?;
+        let balancer = options.balancer.to_string();
+        let adapters = Adapters {
+            overlay,
+            encryption: Arc::new(encryption),
+            balancer: options.balancer.engine,
+            dns,
+            runtime: Arc::new(runtime.clone()),
+            images: Arc::new(options.images),
+        };
+        let who = Who {
+            node_id: options.node_id,
+            hostname: options.hostname,
+            addr: options.addr,
+            listen_addr: options.listen_addr,
+            vtep: options.vtep,
+            balancer,
+            state_dir: options.state_dir,
+            connector: options.connector,
+            managers: options.managers,
+            standing: options.standing,
+        };
+        let mut prepared = Prepared::with_adapters(who, adapters, found);
+        prepared.io = Some(TaskIoService { runtime });
+        Ok(prepared)
+    }
+
+    /// A worker of this host's adapters, whatever they are; `found` are the containers that run. Nobody can
+    /// ask it for logs or for a console. Must be called within a tokio runtime.
+    pub fn with_adapters(who: Who, adapters: Adapters, found: Vec<Adopted>) -> Prepared {
         let reporter = Reporter::default();
-        let file = MemoryFile::new(&options.state_dir);
-        let (memory, known) = watch::channel(Arc::new(file.load(&options.node_id)));
+        let file = MemoryFile::new(&who.state_dir);
+        let (memory, known) = watch::channel(Arc::new(file.load(&who.node_id)));
+        let (keep, kept) = watch::channel(0);
         let facts = known.clone();
         let tools = Arc::new(Tools {
-            overlay: Arc::clone(&overlay),
-            dns: Arc::clone(&dns),
-            runtime: runtime.clone(),
-            images: options.images,
+            overlay: Arc::clone(&adapters.overlay),
+            dns: Arc::clone(&adapters.dns),
+            runtime: adapters.runtime,
+            images: adapters.images,
             reporter: reporter.clone(),
             networks: Arc::new(move |id| network_facts(&facts.borrow(), id)),
         });
         let agent = Agent {
             caller: Caller {
                 identity: Arc::new(Identity {
-                    addr: options.addr,
-                    connector: options.connector,
+                    addr: who.addr,
+                    connector: who.connector,
                     reporter,
-                    hostname: options.hostname,
-                    listen_addr: options.listen_addr,
-                    vtep: options.vtep,
-                    balancer: balancer_text,
+                    hostname: who.hostname,
+                    listen_addr: who.listen_addr,
+                    vtep: who.vtep,
+                    balancer: who.balancer,
+                    encryption: Arc::clone(&adapters.encryption),
                 }),
-                overlay: Arc::clone(&overlay),
-                managers: Managers::new(known.clone(), options.managers),
+                overlay: Arc::clone(&adapters.overlay),
+                managers: Managers::new(known.clone(), who.managers),
                 trouble: watch::Sender::default(),
             },
             plane: Arc::new(DataPlane {
-                node: options.node_id,
-                vtep: options.vtep,
-                overlay,
-                balancer: choice.engine,
-                dns,
+                node: who.node_id,
+                vtep: who.vtep,
+                overlay: adapters.overlay,
+                encryption: adapters.encryption,
+                balancer: adapters.balancer,
+                dns: adapters.dns,
             }),
             supervisor: Supervisor::new(tools, found),
             memory,
-            standing: options.standing,
-            saving: tokio::spawn(file.keep(known)),
+            standing: who.standing,
+            saving: tokio::spawn(file.keep(known, keep)),
+            kept,
             work: Work::default(),
         };
-        Ok(Prepared { agent, io: TaskIoService { runtime } })
+        Prepared { agent, io: None }
     }
 
     /// Takes up what is remembered and begins to follow the managers.
@@ -236,7 +286,12 @@ impl Worker {
             swarm_pki::require_manager(&request)?;
             Ok(request)
         };
-        routes.add_service(TaskIoServer::with_interceptor(self.io.clone(), managers_only))
+        match &self.io {
+            Some(io) => {
+                routes.add_service(TaskIoServer::with_interceptor(io.clone(), managers_only))
+            }
+            None => routes,
+        }
     }
 
     /// Where the managers are.

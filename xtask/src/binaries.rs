@@ -27,6 +27,16 @@ pub(crate) fn build() -> Result<PathBuf> {
     Ok(dir)
 }
 
+/// The profile of what runs on the VM's emulated CPU.
+pub(crate) const VM_PROFILE: &str = "vm";
+
+/// Builds what a playground in the VM runs.
+pub(crate) fn build_for_vm() -> Result<()> {
+    let packages = ["-p", "swarmd", "-p", "swarm-cli"];
+    status(cargo().args(["build", "--quiet", "--profile", VM_PROFILE, "--bins"]).args(packages))?;
+    build_whoami(&target_dir()?.join(VM_PROFILE))
+}
+
 /// Builds what `cargo xtask bench` measures, and what it measures with; gives the directory.
 pub(crate) fn build_release() -> Result<PathBuf> {
     let dir = target_dir()?.join("release");

@@ -6,6 +6,8 @@ mod demo;
 mod interrupt;
 mod packages;
 mod run;
+mod scale;
+mod sim;
 mod test;
 mod vm;
 
@@ -28,8 +30,12 @@ enum Command {
     Demo,
     /// Measure release binaries: how fast, how small
     Bench(bench::Options),
+    /// Measure how managers bear hundreds of nodes
+    Scale(scale::Options),
     /// Install what tests need, then check formatting and lints and run the tests
     Test(test::Options),
+    /// Simulate whole swarms, thousands of them, until something does not hold
+    Sim(sim::Options),
     /// Run a command, a shell or tests in a throw-away VM with Debian's stock kernel
     Vm(vm::Options),
 }
@@ -39,7 +45,9 @@ fn main() -> ExitCode {
         Command::Build => binaries::build().map(|dir| println!("built into {}", dir.display())),
         Command::Demo => demo::run(),
         Command::Bench(options) => bench::run(&options),
+        Command::Scale(options) => scale::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Sim(options) => sim::run(&options),
         Command::Vm(options) => vm::run(&options),
     };
     match done {

@@ -25,9 +25,10 @@ const PACKAGES: [&str; 13] = [
 ];
 
 /// What the VM needs: an emulator, what unpacks its kernel, and what its tests call.
-const VM_PACKAGES: [&str; 10] = [
+const VM_PACKAGES: [&str; 11] = [
     "qemu-system-x86",
     "kmod",
+    "e2fsprogs",
     "busybox-static",
     "xz-utils",
     "zstd",
@@ -35,6 +36,7 @@ const VM_PACKAGES: [&str; 10] = [
     "nftables",
     "conntrack",
     "ipvsadm",
+    "tcpdump",
     "procps",
 ];
 

@@ -16,7 +16,7 @@ pub(crate) use node::{NodeCommand, NodePs, UpdateNode};
 pub(crate) use service::{
     CreateService, EndpointModeArg, NetworkFlag, RestartConditionArg, ServiceCommand, WaitArgs,
 };
-pub(crate) use swarm::{Info, Init, Join, JoinToken, Role};
+pub(crate) use swarm::{Ca, Info, Init, Join, JoinToken, Role};
 pub(crate) use task::{Exec, Logs, TaskCommand};
 pub(crate) use update::UpdateService;
 
@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Join(Join),
     /// Show or rotate the token that nodes join with
     JoinToken(JoinToken),
+    /// Rotate the swarm's keys
+    Ca(Ca),
     /// Let this node leave its swarm
     Leave {
         /// Leave even if the swarm is lost by it, or cannot be asked
@@ -191,6 +193,9 @@ mod tests {
             ("swarmctl service logs --tail few web", "all"),
             ("swarmctl task exec web.1", "CMD"),
             ("swarmctl init --data-path-port 70000", "70000"),
+            ("swarmctl ca", "--rotate-network-keys"),
+            ("swarmctl ca --rotate-network-keys now", "now"),
+            ("swarmctl network create --opt =x n", "KEY=VALUE"),
         ] {
             let text = rejected(line);
             assert!(text.contains(part), "{line}: {text}");
@@ -210,7 +215,9 @@ mod tests {
             "swarmctl node ls -q --filter role=manager --filter name=a --no-trunc",
             "swarmctl network create -d overlay --subnet 10.9.0.0/24 --gateway 10.9.0.9 --ip-range 10.9.0.128/25 \
              --internal --label a=b --opt com.docker.network.driver.mtu=1400 net",
+            "swarmctl network create --opt encrypted net",
             "swarmctl network inspect --verbose a b",
+            "swarmctl ca --rotate-network-keys",
             "swarmctl network prune -f",
             "swarmctl service scale a=3 b=0",
             "swarmctl service update --image x --env-add A=1 --env-rm B --network-add n --network-rm m --force web",

@@ -38,6 +38,7 @@ pub(crate) enum NetworkCommand {
 #[command(after_help = "Examples:
   swarmctl network create net
   swarmctl network create --subnet 10.9.0.0/24 --gateway 10.9.0.1 --internal backend
+  swarmctl network create --opt encrypted safe
   swarmctl network create --opt com.docker.network.driver.mtu=1400 small")]
 pub(crate) struct CreateNetwork {
     /// Driver
@@ -58,8 +59,8 @@ pub(crate) struct CreateNetwork {
     /// Label; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = units::key_value)]
     pub(crate) label: Vec<(String, String)>,
-    /// Driver option, such as com.docker.network.driver.mtu=1400; may be repeated
-    #[arg(short, long, value_name = "KEY=VALUE", value_parser = units::key_value)]
+    /// Driver option: encrypted, com.docker.network.driver.mtu=N; may be repeated
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = units::key_value)]
     pub(crate) opt: Vec<(String, String)>,
     /// Name of the network
     pub(crate) name: String,

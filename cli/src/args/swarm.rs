@@ -91,6 +91,14 @@ pub(crate) struct JoinToken {
     pub(crate) rotate: bool,
 }
 
+/// Flags of `ca`.
+#[derive(Debug, Args)]
+pub(crate) struct Ca {
+    /// Replace the keys of encrypted networks, losing no packet; else that is done every 12 hours
+    #[arg(long, required = true)]
+    pub(crate) rotate_network_keys: bool,
+}
+
 /// Flags of `info`.
 #[derive(Debug, Args)]
 pub(crate) struct Info {

@@ -123,6 +123,10 @@ mod tests {
                    "Options": {"com.docker.network.driver.mtu": "1400"},
                    "IPAM": {"Driver": "default", "Config": [{"Subnet": "10.9.0.0/24", "Gateway": "10.9.0.9"}]}})
         );
+        let options =
+            |opt: &str| spec(&format!("swarmctl network create {opt} net"))["Options"].clone();
+        assert_eq!(options("--opt encrypted"), json!({"encrypted": ""}));
+        assert_eq!(options("-o encrypted=true"), json!({"encrypted": "true"}));
         assert_eq!(spec("swarmctl network create net")["IPAM"]["Config"], json!([]));
     }
 }

@@ -138,6 +138,7 @@ mod tests {
                 addr: String::new(),
                 raft_id: 1,
             }),
+            ordinal: 0,
         }
     }
 

@@ -183,6 +183,10 @@ impl Node for Api {
 
 #[tonic::async_trait]
 impl Control for Api {
+    async fn rotate_network_keys(&self, _: Request<Empty>) -> Answer<Changed> {
+        self.changed("rotate_network_keys".into(), "")
+    }
+
     async fn join_token(&self, request: Request<JoinTokenRequest>) -> Answer<JoinTokenResponse> {
         let JoinTokenRequest { role, rotate } = request.into_inner();
         let token = format!("SWMTKN-1-{role}{}", if rotate { "-new" } else { "" });

@@ -23,6 +23,7 @@ pub(crate) fn node(id: &str, hostname: &str, leader: bool) -> Value {
             addr: String::new(),
             raft_id: 1,
         }),
+        ordinal: 0,
     };
     serde_json::to_value(node).unwrap()
 }

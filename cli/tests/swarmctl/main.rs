@@ -5,6 +5,7 @@ mod errors;
 mod exec;
 mod fake;
 mod images;
+mod keys;
 mod lists;
 mod services;
 mod support;

@@ -1,10 +1,10 @@
 //! The interface that every balancing engine offers, and the choice between engines.
 
-use std::{path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::{Ipvs, Network, Nftables, Result};
+use crate::{Error, Ipvs, Network, Nftables, Result};
 
 /// What an operation did to the kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub trait Balancer: Send + Sync {
 /// Which engine the user asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Preference {
-    /// Nftables, until IPVS has proved itself in whole clusters.
+    /// [`Ipvs`] where the kernel has it, else [`Nftables`].
     #[default]
     Auto,
     /// [`Nftables`] or nothing.
@@ -92,34 +92,70 @@ pub enum Preference {
     Ipvs,
 }
 
-/// A chosen engine.
+/// A chosen engine. Its text is what `node inspect` says: `nftables (this kernel has no IP_VS)`.
+#[derive(Clone)]
 pub struct Choice {
     /// The engine.
     pub engine: Arc<dyn Balancer>,
-    /// Why this one, for `node inspect`.
+    /// Why this one.
     pub why: String,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.engine.name(), self.why)
+    }
 }
 
 /// Chooses an engine and proves, in a namespace thrown away afterwards, that this host can run it.
 ///
 /// # Errors
-/// [`crate::Error::MissingNft`], [`crate::Error::Ipvs`] or [`crate::Error::Unsupported`] say what the host lacks.
+/// [`Error::MissingNft`], [`Error::Ipvs`] or [`Error::Unsupported`] say what the host lacks.
 pub async fn choose(preference: Preference) -> Result<Choice> {
-    let (engine, version): (Arc<dyn Balancer>, String) = match preference {
-        Preference::Auto | Preference::Nftables => {
-            let engine = Nftables::find()?;
-            let version = engine.probe().await?;
-            (Arc::new(engine), version)
-        }
-        Preference::Ipvs => {
-            let engine = Ipvs::find()?;
-            let version = engine.probe().await?;
-            (Arc::new(engine), version)
-        }
-    };
-    let why = match preference {
-        Preference::Auto => format!("{version} works here and is the default"),
-        Preference::Nftables | Preference::Ipvs => format!("asked for, and {version} works here"),
-    };
-    Ok(Choice { engine, why })
+    match preference {
+        Preference::Auto => match ipvs().await {
+            Ok(engine) => Ok(Choice { engine, why: "the kernel has it".to_owned() }),
+            Err(missing @ Error::MissingNft) => Err(missing),
+            Err(error) => Ok(Choice { engine: nftables().await?, why: why_not_ipvs(&error) }),
+        },
+        Preference::Ipvs => ipvs().await.map(forced),
+        Preference::Nftables => nftables().await.map(forced),
+    }
+}
+
+async fn ipvs() -> Result<Arc<dyn Balancer>> {
+    let engine = Ipvs::find()?;
+    engine.probe().await?;
+    Ok(Arc::new(engine))
+}
+
+async fn nftables() -> Result<Arc<dyn Balancer>> {
+    let engine = Nftables::find()?;
+    engine.probe().await?;
+    Ok(Arc::new(engine))
+}
+
+fn forced(engine: Arc<dyn Balancer>) -> Choice {
+    Choice { engine, why: "forced by --balancer".to_owned() }
+}
+
+fn why_not_ipvs(error: &Error) -> String {
+    if error.is_no_ipvs() {
+        return "this kernel has no IP_VS".to_owned();
+    }
+    format!("ipvs does not work here: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_that_was_not_taken_says_why() {
+        let none = Error::Ipvs(ipvs_rs::Error::NoIpvs);
+        assert_eq!(why_not_ipvs(&none), "this kernel has no IP_VS");
+        let old = Error::Unsupported { reason: "syntax error".to_owned() };
+        let why = "ipvs does not work here: nftables cannot balance on this host: syntax error";
+        assert_eq!(why_not_ipvs(&old), why);
+    }
 }

@@ -34,10 +34,16 @@ conformance!(IPVS, #[ignore = "needs a kernel with IPVS: cargo xtask vm test"]);
 
 #[tokio::test]
 #[ignore = "needs a kernel with IPVS: cargo xtask vm test"]
-async fn it_is_chosen_when_asked_for() {
-    let choice = choose(Preference::Ipvs).await.expect("this kernel has IPVS");
-    assert_eq!((choice.engine.kind(), choice.engine.name()), (Kind::Ipvs, "ipvs"));
-    assert_eq!(choice.why, "asked for, and ipvs 1.2.1 works here");
+async fn it_is_chosen_where_the_kernel_has_it() {
+    for (preference, said) in [
+        (Preference::Auto, "ipvs (the kernel has it)"),
+        (Preference::Ipvs, "ipvs (forced by --balancer)"),
+        (Preference::Nftables, "nftables (forced by --balancer)"),
+    ] {
+        let choice = choose(preference).await.expect("this kernel has IPVS");
+        assert_eq!(choice.to_string(), said);
+        assert_eq!(choice.engine.kind() == Kind::Ipvs, said.starts_with("ipvs"));
+    }
 }
 
 #[tokio::test]

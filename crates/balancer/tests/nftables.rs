@@ -35,12 +35,19 @@ const NFTABLES: Subject =
 
 conformance!(NFTABLES);
 
+/// What a kernel with IPVS does is in `ipvs.rs`.
 #[tokio::test]
-async fn the_default_engine_is_chosen_and_says_why() {
-    for preference in [Preference::Auto, Preference::Nftables] {
-        let choice = choose(preference).await.expect("this host can balance");
-        assert_eq!((choice.engine.kind(), choice.engine.name()), (Kind::Nftables, "nftables"));
-        assert!(choice.why.contains("nftables v"), "{}", choice.why);
+async fn it_is_chosen_where_the_kernel_has_no_ipvs_and_when_forced() {
+    let forced = choose(Preference::Nftables).await.expect("this host can balance");
+    assert_eq!(forced.to_string(), "nftables (forced by --balancer)");
+    let ipvs = choose(Preference::Ipvs).await;
+    let auto = choose(Preference::Auto).await.expect("this host can balance");
+    match ipvs {
+        Ok(_) => assert_eq!(auto.engine.kind(), Kind::Ipvs),
+        Err(error) => {
+            assert_eq!(auto.engine.kind(), Kind::Nftables);
+            assert_eq!(auto.to_string(), "nftables (this kernel has no IP_VS)", "{error}");
+        }
     }
 }
 

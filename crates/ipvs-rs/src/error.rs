@@ -27,6 +27,8 @@ pub enum Object {
     },
     /// The namespace's timeouts.
     Timeouts,
+    /// All connections of the namespace.
+    Connections,
 }
 
 impl fmt::Display for Object {
@@ -40,6 +42,7 @@ impl fmt::Display for Object {
                 write!(f, "destination {address} of service {service}")
             }
             Self::Timeouts => f.write_str("the timeouts"),
+            Self::Connections => f.write_str("all connections"),
         }
     }
 }
@@ -125,6 +128,12 @@ pub enum Error {
         action: &'static str,
         /// To what.
         object: Object,
+        /// How.
+        source: io::Error,
+    },
+    /// `/proc` cannot be read.
+    #[error("cannot list all connections: {source}")]
+    Connections {
         /// How.
         source: io::Error,
     },

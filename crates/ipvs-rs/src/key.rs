@@ -42,6 +42,8 @@ impl Family {
 pub struct Protocol(pub u16);
 
 impl Protocol {
+    /// Any, 0: what a connection of a firewall mark has.
+    pub const IP: Self = Self(0);
     /// TCP, 6.
     pub const TCP: Self = Self(6);
     /// UDP, 17.

@@ -26,8 +26,9 @@
 //!
 //! - [`handle`]: [`Ipvs`], every operation.
 //! - [`key`]: which service; [`service`] and [`destination`]: what they are; [`stats`], [`settings`]: the rest.
+//! - [`connection`]: what the kernel remembers of connections.
 //! - [`error`]: what went wrong, with which object.
-//! - `attribute` and `message`: the encoding; `socket`: requests and answers; `uapi`: the numbers of
+//! - `attribute` and `message`: the encoding; `socket`: requests and answers; `namespace`: where; `uapi`: the numbers of
 //!   `include/uapi/linux/ip_vs.h`, the ABI's source.
 //!
 //! The caller needs `CAP_NET_ADMIN` in the initial user namespace. The kernel loads the module `ip_vs` when it is asked
@@ -36,11 +37,13 @@
 #![forbid(unsafe_code)]
 
 mod attribute;
+pub mod connection;
 pub mod destination;
 pub mod error;
 pub mod handle;
 pub mod key;
 mod message;
+mod namespace;
 pub mod service;
 pub mod settings;
 mod socket;
@@ -53,6 +56,7 @@ mod codec_tests;
 mod golden_tests;
 
 pub use attribute::Attribute;
+pub use connection::{Connection, connections, connections_in};
 pub use destination::{Destination, DestinationEntry, Encapsulation, Forwarding};
 pub use error::{Error, Object, Result};
 pub use handle::Ipvs;

@@ -2,13 +2,7 @@
 //!
 //! A socket belongs to the network namespace of the thread that opened it, for ever.
 
-use std::{
-    fs::File,
-    io,
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::{io, path::Path, time::Duration};
 
 use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_REQUEST, NetlinkHeader,
@@ -18,14 +12,13 @@ use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
 use netlink_sys::{
     AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_GENERIC,
 };
-use nix::sched::{CloneFlags, setns};
-use tokio::{runtime::Handle, sync::oneshot, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
-    Error, Result,
+    Result,
     attribute::{Attribute, find},
     message::Message,
-    uapi,
+    namespace, uapi,
 };
 
 /// The kernel answers at once, save while it loads a scheduler's module.
@@ -73,19 +66,9 @@ impl Socket {
         Ok(Self { socket, sequence: 0, unanswered: None })
     }
 
-    /// Opens a socket in the network namespace at `path`, from a thread that enters it and ends.
+    /// Opens a socket in the network namespace at `path`.
     pub(crate) async fn open_in(path: &Path) -> Result<io::Result<Self>> {
-        let owned = path.to_owned();
-        let runtime = Handle::current();
-        let (answer, answered) = oneshot::channel();
-        let spawned = thread::Builder::new().name("ipvs-netns".into()).spawn(move || {
-            let _context = runtime.enter();
-            // A dropped receiver means that nobody waits for the socket any more.
-            let _ = answer.send(enter(&owned).map(|()| Self::open()));
-        });
-        spawned.map_err(|source| failed("start a thread for", path, source))?;
-        let gone = || failed("enter", path, io::Error::other("the thread that should have died"));
-        answered.await.unwrap_or_else(|_| Err(gone()))
+        namespace::run_in(path, Self::open).await
     }
 
     /// Sends a message of family number `family`; gives what the kernel answers before its acknowledgement or the
@@ -146,15 +129,6 @@ impl Socket {
             }
         }
     }
-}
-
-fn enter(path: &Path) -> Result<()> {
-    let file = File::open(path).map_err(|source| failed("open", path, source))?;
-    setns(file, CloneFlags::CLONE_NEWNET).map_err(|errno| failed("enter", path, errno.into()))
-}
-
-fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
-    Error::Namespace { action, path: PathBuf::from(path), source }
 }
 
 /// A request as bytes.

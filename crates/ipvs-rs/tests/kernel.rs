@@ -13,8 +13,8 @@ use std::{
 };
 
 use ipvs_rs::{
-    Destination, Encapsulation, Error, Family, Forwarding, Ipvs, Netmask, Service, ServiceFlags,
-    ServiceKey, Timeouts,
+    Destination, Encapsulation, Error, Family, Forwarding, Ipvs, Netmask, Protocol, Service,
+    ServiceFlags, ServiceKey, Timeouts,
 };
 use nix::{
     sched::{CloneFlags, unshare},
@@ -297,6 +297,19 @@ async fn connections_are_balanced_and_counted() {
     let one = ipvs.destination(&key, address("127.0.0.6:8080")).await.unwrap();
     assert_eq!(one.stats.connections, 3);
     assert!(one.active_connections + one.inactive_connections >= 3, "{one:?}");
+    let remembered = ipvs_rs::connections_in(&namespace.path).await.unwrap();
+    assert_eq!(remembered.len(), 6, "{remembered:?}");
+    for connection in remembered {
+        assert_eq!(
+            (connection.protocol, connection.virtual_address),
+            (Protocol::TCP, virtual_address)
+        );
+        assert!(
+            [6, 7]
+                .map(|last| SocketAddr::from(([127, 0, 0, last], 8080)))
+                .contains(&connection.destination)
+        );
+    }
     ipvs.zero_service(&key).await.unwrap();
     connections(&mut ipvs, 0).await;
 }

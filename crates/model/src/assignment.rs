@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{NetworkId, NodeId, ServiceId, Task, TaskId};
+use crate::{EspKey, NetworkId, NodeId, ServiceId, Task, TaskId};
 
 /// Everything one node is told, by key. Two views compare and differ item by item.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -28,14 +28,16 @@ pub enum ItemKey {
     Endpoint(NetworkId, TaskId),
     /// A task placed on this node.
     Task(TaskId),
+    /// A node that shares an encrypted network with this one.
+    Tunnel(NodeId),
 }
 
 impl ItemKey {
-    /// The network the item is part of; none for a task.
+    /// The network the item is part of; none for a task or a tunnel.
     pub fn network(&self) -> Option<&NetworkId> {
         match self {
             ItemKey::Network(id) | ItemKey::Service(id, _) | ItemKey::Endpoint(id, _) => Some(id),
-            ItemKey::Task(_) => None,
+            ItemKey::Task(_) | ItemKey::Tunnel(_) => None,
         }
     }
 }
@@ -51,6 +53,8 @@ pub enum Item {
     Endpoint(EndpointView),
     /// See [`ItemKey::Task`].
     Task(Arc<Task>),
+    /// See [`ItemKey::Tunnel`].
+    Tunnel(TunnelView),
 }
 
 /// A network as a worker programs it.
@@ -70,6 +74,9 @@ pub struct NetworkView {
     pub mtu: u32,
     /// Whether it gives no way out of the swarm.
     pub internal: bool,
+    /// Whether its packets to `port` of other nodes must be encrypted.
+    #[serde(default)]
+    pub encrypted: bool,
 }
 
 /// A service in a network as a worker programs it.
@@ -111,6 +118,30 @@ pub enum EndpointState {
     Draining,
     /// Its node is dead: in neither, and its connections are cut.
     Lost,
+}
+
+/// How this node and another one encrypt what they send each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelView {
+    /// The other node's data-path address.
+    pub vtep: IpAddr,
+    /// Ties policies and keys together in the kernel; no other node's, and not 0.
+    pub reqid: u32,
+    /// The incarnation of this node that the keys were made for: in another one they must not be used.
+    pub incarnation: u64,
+    /// What this node sends with.
+    pub sending: SecurityAssociation,
+    /// What this node accepts: of each generation that the other one may send with.
+    pub receiving: Vec<SecurityAssociation>,
+}
+
+/// A security association of ESP (RFC 4303).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecurityAssociation {
+    /// The index that tells it from others of the same receiver.
+    pub spi: u32,
+    /// Its key.
+    pub key: EspKey,
 }
 
 /// The change from one view to another.

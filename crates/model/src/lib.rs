@@ -9,6 +9,7 @@
 mod assignment;
 mod cluster;
 pub mod codec;
+mod encryption;
 mod id;
 mod meta;
 mod network;
@@ -18,9 +19,14 @@ mod task;
 mod validate;
 
 pub use assignment::{
-    EndpointState, EndpointView, Item, ItemKey, NetworkView, NodeView, ServiceView, ViewDelta,
+    EndpointState, EndpointView, Item, ItemKey, NetworkView, NodeView, SecurityAssociation,
+    ServiceView, TunnelView, ViewDelta,
 };
 pub use cluster::{Cluster, ClusterSpec, JoinTokens, RootCaDocument};
+pub use encryption::{
+    ENCRYPTED_OPTION, ESP_CIPHER, EspKey, KeyRing, NetworkKey, NetworkSecret, NodeEncryption,
+    Rotation,
+};
 pub use id::{ClusterId, Id, NetworkId, NodeId, ServiceId, TaskId};
 pub use meta::{Labels, Meta, Timestamp, Version};
 pub use network::{DEFAULT_DRIVER, Ipam, IpamConfig, MTU_OPTION, Network, NetworkSpec};

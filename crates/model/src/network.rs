@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{Labels, Meta, NetworkId};
+use crate::{ENCRYPTED_OPTION, Labels, Meta, NetworkId};
 
 /// The only driver.
 pub const DEFAULT_DRIVER: &str = "overlay";
@@ -40,6 +40,11 @@ impl Network {
     /// The MTU the user fixed, if any.
     pub fn mtu_override(&self) -> Option<u32> {
         self.spec.options.get(MTU_OPTION).and_then(|mtu| mtu.parse().ok())
+    }
+
+    /// Whether what its tasks send each other from node to node is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.spec.options.contains_key(ENCRYPTED_OPTION)
     }
 }
 

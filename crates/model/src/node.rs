@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{Labels, Meta, NodeId};
+use crate::{Labels, Meta, NodeEncryption, NodeId};
 
 /// A host that joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,9 @@ pub struct Node {
     /// Its part in Raft; none for a worker.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub manager_status: Option<ManagerStatus>,
+    /// A small number that no other node has or ever had; 0 as long as no network was ever encrypted.
+    #[serde(default)]
+    pub ordinal: u32,
 }
 
 impl Node {
@@ -104,6 +107,8 @@ pub struct NodeDescription {
     pub balancer: String,
     /// Where its gRPC listens, `host:port`: managers reach its tasks' logs and consoles there.
     pub listen_addr: String,
+    /// Whether it can be part of encrypted networks.
+    pub encryption: NodeEncryption,
 }
 
 /// Architecture and operating system.

@@ -3,7 +3,7 @@
 
 use ipnet::Ipv4Net;
 
-use crate::{DEFAULT_DRIVER, Labels, MTU_OPTION, NetworkSpec, ServiceSpec};
+use crate::{DEFAULT_DRIVER, ENCRYPTED_OPTION, Labels, MTU_OPTION, NetworkSpec, ServiceSpec};
 
 /// What is wrong with a spec, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -153,12 +153,19 @@ pub fn network_spec(spec: &NetworkSpec) -> Result<(), Invalid> {
 }
 
 fn network_option(option: &str, value: &str) -> Result<(), Invalid> {
-    if option != MTU_OPTION {
-        return invalid(format!("unknown network option {option:?}: there is {MTU_OPTION}"));
-    }
-    match value.parse::<u32>() {
-        Ok(mtu) if (576..=65535).contains(&mtu) => Ok(()),
-        _ => invalid(format!("invalid MTU {value:?}: use 576 to 65535")),
+    match (option, value) {
+        (MTU_OPTION, _) => match value.parse::<u32>() {
+            Ok(mtu) if (576..=65535).contains(&mtu) => Ok(()),
+            _ => invalid(format!("invalid MTU {value:?}: use 576 to 65535")),
+        },
+        (ENCRYPTED_OPTION, "" | "true") => Ok(()),
+        // Docker would encrypt, whatever the value.
+        (ENCRYPTED_OPTION, _) => invalid(format!(
+            "invalid value {value:?} of network option {option:?}: give it none, or leave the option out"
+        )),
+        _ => invalid(format!(
+            "unknown network option {option:?}: there are {ENCRYPTED_OPTION} and {MTU_OPTION}"
+        )),
     }
 }
 
@@ -205,6 +212,31 @@ mod tests {
             driver: "overlay".into(),
             ipam: Ipam { driver: String::new(), config: vec![config] },
             ..NetworkSpec::default()
+        }
+    }
+
+    #[test]
+    fn options_are_checked() {
+        let refusal = |option: &str, value: &str| {
+            let mut spec = NetworkSpec {
+                name: "net".into(),
+                driver: "overlay".into(),
+                ..NetworkSpec::default()
+            };
+            spec.options.insert(option.into(), value.into());
+            network_spec(&spec).err().map(|e| e.to_string())
+        };
+        for (option, value) in [("encrypted", ""), ("encrypted", "true"), (MTU_OPTION, "1400")] {
+            assert_eq!(refusal(option, value), None, "{option}={value}");
+        }
+        for (option, value, part) in [
+            ("encrypted", "false", "invalid value \"false\" of network option \"encrypted\""),
+            ("Encrypted", "", "unknown network option \"Encrypted\": there are encrypted and"),
+            ("secure", "", "unknown network option \"secure\""),
+            (MTU_OPTION, "", "invalid MTU \"\""),
+        ] {
+            let text = refusal(option, value).unwrap_or_default();
+            assert!(text.contains(part), "{option}={value}: {text}");
         }
     }
 

@@ -22,7 +22,6 @@ pub(crate) struct Target<'a> {
     /// A connection to the host's namespace, where VXLAN sockets live.
     pub(crate) host: &'a Rtnl,
     pub(crate) vtep: IpAddr,
-    pub(crate) port: u16,
 }
 
 /// Settings of a new network's namespace; runs inside it.
@@ -82,7 +81,7 @@ impl Target<'_> {
         let repairs: Vec<Request> = repairs.into_iter().flatten().collect();
         if !repairs.is_empty() {
             let applied = self.rtnl.apply(&object, repairs).await;
-            applied.map_err(|e| self.explain_port(e))?;
+            applied.map_err(|e| explain_port(e, network.port))?;
         }
         if changed > 0 {
             carrier::wait(&object, &[(self.rtnl, BRIDGE), (self.rtnl, VXLAN)]).await?;
@@ -114,7 +113,13 @@ impl Target<'_> {
     }
 
     fn vxlan(&self, network: &Network) -> Vxlan {
-        Vxlan { vni: network.vni, local: self.vtep, port: self.port, learning: false, proxy: true }
+        Vxlan {
+            vni: network.vni,
+            local: self.vtep,
+            port: network.port,
+            learning: false,
+            proxy: true,
+        }
     }
 
     async fn replace_vxlan(&self, network: &Network) -> Result<(), Error> {
@@ -124,14 +129,6 @@ impl Target<'_> {
         let namespace = Some(self.netns.raw_fd());
         let new = message::add_vxlan(VXLAN, self.vxlan(network), network.mtu, namespace);
         self.host.apply(&object, vec![new]).await
-    }
-
-    /// A VXLAN device binds its port only when it is brought up.
-    fn explain_port(&self, error: Error) -> Error {
-        match error.errno() {
-            Some(Errno::EADDRINUSE) => Error::PortInUse { port: self.port },
-            _ => error,
-        }
     }
 
     /// Addresses, routes, neighbours and forwarding entries.
@@ -177,6 +174,14 @@ impl Target<'_> {
         let object = format!("network {}", network.id);
         self.rtnl.apply(&object, requests).await?;
         Ok(changes)
+    }
+}
+
+/// A VXLAN device binds its port only when it is brought up.
+fn explain_port(error: Error, port: u16) -> Error {
+    match error.errno() {
+        Some(Errno::EADDRINUSE) => Error::PortInUse { port },
+        _ => error,
     }
 }
 

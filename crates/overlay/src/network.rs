@@ -19,6 +19,8 @@ pub struct Network {
     pub id: String,
     /// VXLAN network identifier, 1 to 16,777,214, the same on all nodes.
     pub vni: u32,
+    /// UDP port of its VXLAN packets, the same on all nodes.
+    pub port: u16,
     /// The network's addresses.
     pub subnet: Ipv4Net,
     /// Address of the bridge, the same on all nodes.
@@ -77,6 +79,9 @@ impl Network {
         if self.vni == 0 || self.vni > MAX_VNI {
             return Some(format!("vni {} is not between 1 and {MAX_VNI}", self.vni));
         }
+        if self.port == 0 {
+            return Some("it has no port".into());
+        }
         if !MTUS.contains(&self.mtu) {
             return Some(format!("mtu {} is not between 576 and 65535", self.mtu));
         }
@@ -103,6 +108,7 @@ mod tests {
         Network {
             id: "web".into(),
             vni: 4097,
+            port: 4789,
             subnet: "10.0.1.0/24".parse().unwrap(),
             gateway: Ipv4Addr::new(10, 0, 1, 1),
             mtu: 1450,
@@ -128,6 +134,7 @@ mod tests {
             fault(|n| n.vni = 1 << 24),
             err("network web: vni 16777216 is not between 1 and 16777214")
         );
+        assert_eq!(fault(|n| n.port = 0), err("network web: it has no port"));
         assert_eq!(
             fault(|n| n.mtu = 100),
             err("network web: mtu 100 is not between 576 and 65535")

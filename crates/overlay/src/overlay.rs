@@ -26,7 +26,7 @@ pub struct Options {
     pub run_dir: PathBuf,
     /// This node's data-path address: source of its VXLAN packets.
     pub vtep: IpAddr,
-    /// UDP port of the data path, the same on all nodes.
+    /// UDP port that networks will use; it is probed at start.
     pub port: u16,
     /// The host's network namespace; `None` for the process's own.
     pub host_netns: Option<PathBuf>,
@@ -136,7 +136,6 @@ impl Overlay {
             rtnl: &place.rtnl,
             host: &host.rtnl,
             vtep: inner.options.vtep,
-            port: inner.options.port,
         };
         changes += target.ensure(network).await?;
         if !changes.is_empty() {

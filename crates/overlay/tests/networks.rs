@@ -3,7 +3,7 @@
 mod lab;
 
 use lab::{Lab, addr, network, pings, run_in, sandbox, task, transfer, vtep};
-use swarm_overlay::{Overlay, Remote};
+use swarm_overlay::{Network, Overlay, Remote};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_reach_each_other_on_one_host_and_across_hosts() {
@@ -48,6 +48,29 @@ async fn a_task_gets_what_is_meant_for_it_and_nothing_else() {
     assert_eq!(received(&silent), before);
     assert!(pings(&t1, addr(12)));
     assert!(received(&silent) > before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_may_have_ports_of_their_own() {
+    let lab = Lab::new();
+    let (a, b) = (lab.overlay('A').await, lab.overlay('B').await);
+    for (id, vni, port, here, there) in [("one", 5001, 4789, 11, 13), ("two", 5002, 4790, 21, 23)] {
+        let on = |host, local: u8, remote: u8| Network {
+            port,
+            ..network(id, vni, host, &[local], &[remote])
+        };
+        a.ensure(&on('A', here, there)).await.unwrap();
+        b.ensure(&on('B', there, here)).await.unwrap();
+        let made = task(&a, &format!("{id}-a"), id, here).await.netns;
+        task(&b, &format!("{id}-b"), id, there).await;
+        assert!(pings(&made, addr(there)), "on port {port}");
+        let device = run_in(&a.network_netns(id), "ip -d link show vxlan0");
+        assert!(device.contains(&format!("dstport {port} ")), "{device}");
+    }
+    // Moving a network to another port is a new device.
+    let moved = Network { port: 4791, ..network("two", 5002, 'A', &[21], &[23]) };
+    assert_eq!(a.ensure(&moved).await.unwrap().links, 1);
+    assert!(a.ensure(&moved).await.unwrap().is_empty());
 }
 
 /// Frames that arrived on `eth0`.

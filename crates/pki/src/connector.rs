@@ -9,8 +9,10 @@ use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::transport::{Channel, Endpoint, Server, Uri};
 use tower::service_fn;
 
@@ -57,12 +59,37 @@ impl Default for ConnectorOptions {
 pub struct Connector {
     credentials: Credentials,
     options: ConnectorOptions,
+    /// What is used instead of TCP and TLS, if anything.
+    dial: Option<Arc<dyn Dial>>,
+}
+
+/// A connection of any kind.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// What comes of dialing.
+pub type Dialed = Result<Box<dyn Stream>, ConnectError>;
+
+/// Another way to other nodes than mTLS on TCP, such as that of a simulation. It vouches for the peer.
+pub trait Dial: std::fmt::Debug + Send + Sync {
+    /// Connects to `addr`.
+    fn dial(
+        &self,
+        addr: &str,
+        expected: ExpectedPeer,
+    ) -> Pin<Box<dyn Future<Output = Dialed> + Send>>;
 }
 
 impl Connector {
     /// With credentials without an identity it presents no certificate, which is how a node joins.
     pub fn new(credentials: Credentials, options: ConnectorOptions) -> Self {
-        Self { credentials, options }
+        Self { credentials, options, dial: None }
+    }
+
+    /// Connects in another way; `credentials` are only kept.
+    pub fn over(dial: Arc<dyn Dial>, credentials: Credentials) -> Self {
+        Self { credentials, options: ConnectorOptions::default(), dial: Some(dial) }
     }
 
     /// Connects to `addr` (`HOST:PORT`) and verifies that `expected` answers. The channel
@@ -101,7 +128,7 @@ impl Connector {
         expected: ExpectedPeer,
     ) -> impl tower::Service<
         Uri,
-        Response = TokioIo<crate::dial::ClientStream>,
+        Response = TokioIo<Box<dyn Stream>>,
         Error = ConnectError,
         Future: Send,
     > + Send
@@ -110,8 +137,12 @@ impl Connector {
         service_fn(move |_| {
             let (this, addr, expected) = (this.clone(), addr.clone(), expected.clone());
             async move {
+                if let Some(other) = &this.dial {
+                    return other.dial(&addr, expected).await.map(TokioIo::new);
+                }
                 let config = this.client_config(&addr, expected)?;
-                dial(&addr, config, this.options.connect_timeout).await.map(TokioIo::new)
+                let stream = dial(&addr, config, this.options.connect_timeout).await?;
+                Ok(TokioIo::new(Box::new(stream) as Box<dyn Stream>))
             }
         })
     }

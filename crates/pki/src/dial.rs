@@ -3,7 +3,7 @@
 
 use crate::PeerMismatch;
 use crate::name::parse_leaf;
-use crate::stream::TimeLimited;
+use crate::stream::Ending;
 use crate::verify::PinMismatch;
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, ClientConfig};
@@ -111,7 +111,7 @@ impl ConnectError {
     }
 }
 
-pub(crate) type ClientStream = TimeLimited<TlsStream<TcpStream>>;
+pub(crate) type ClientStream = Ending<TlsStream<TcpStream>>;
 
 /// Connects and waits until the server has accepted this node's certificate.
 ///
@@ -139,7 +139,7 @@ pub(crate) async fn dial(
         }
         _ => return Err(closed(addr)),
     };
-    Ok(TimeLimited::until_expiry(stream, not_after))
+    Ok(Ending::at_expiry(stream, not_after))
 }
 
 /// Connects and shakes hands; the server may yet refuse this node's certificate.

@@ -29,7 +29,7 @@ mod verify;
 
 pub use acceptor::{AcceptorOptions, Incoming, TlsAcceptor};
 pub use authorize::{peer, require_manager, require_node};
-pub use connector::{Connector, ConnectorOptions, server};
+pub use connector::{Connector, ConnectorOptions, Dial, Dialed, Stream, server};
 pub use credentials::Credentials;
 pub use dial::ConnectError;
 pub use error::PkiError;

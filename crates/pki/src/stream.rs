@@ -11,7 +11,6 @@ use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 
 /// What RPCs can know about their caller; in the extensions of every request that came through a
@@ -28,7 +27,7 @@ pub struct PeerInfo {
 /// expires, so that a certificate gives no access for longer than it says; the client connects
 /// again with the one it has renewed.
 pub struct NodeStream {
-    io: TimeLimited<tokio_rustls::server::TlsStream<TcpStream>>,
+    io: Ending<tokio_rustls::server::TlsStream<TcpStream>>,
     info: PeerInfo,
     /// Gives the place of a client without a certificate to the next one when dropped.
     _place: Option<OwnedSemaphorePermit>,
@@ -41,7 +40,7 @@ impl NodeStream {
         addr: SocketAddr,
         leaf: Leaf,
     ) -> Self {
-        let io = TimeLimited::until_expiry(io, leaf.not_after);
+        let io = Ending::at_expiry(io, leaf.not_after);
         let info = PeerInfo { addr, identity: Some(Arc::new(leaf.identity)) };
         Self { io, info, _place: None }
     }
@@ -53,8 +52,19 @@ impl NodeStream {
         limit: Duration,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        let io = TimeLimited::new(io, limit, "a client without a certificate stayed too long");
+        let io = Ending::after(io, limit, "a client without a certificate stayed too long");
         Self { io, info: PeerInfo { addr, identity: None }, _place: Some(place) }
+    }
+
+    /// Ends the connection with this reason too. Else calls that stream would go on with a server that is no more, as
+    /// long as their clients like.
+    #[must_use]
+    pub fn ending_with(mut self, end: impl Future<Output = &'static str> + Send + 'static) -> Self {
+        let first = std::mem::replace(&mut self.io.end, Box::pin(std::future::pending()));
+        self.io.end = Box::pin(async {
+            tokio::select! { reason = first => reason, reason = end => reason }
+        });
+        self
     }
 
     /// Who the client is.
@@ -71,41 +81,50 @@ impl Connected for NodeStream {
     }
 }
 
-/// A stream that fails to read, which ends an HTTP/2 connection, once its time is over.
-pub(crate) struct TimeLimited<S> {
+/// Why a stream ends.
+type End = Pin<Box<dyn Future<Output = &'static str> + Send>>;
+
+/// A stream that fails to read, which ends an HTTP/2 connection, once there is a reason to.
+pub(crate) struct Ending<S> {
     io: S,
-    end: Pin<Box<Sleep>>,
-    /// Why it ended.
-    reason: &'static str,
+    end: End,
 }
 
-impl<S> TimeLimited<S> {
-    fn new(io: S, limit: Duration, reason: &'static str) -> Self {
-        Self { io, end: Box::pin(tokio::time::sleep(limit)), reason }
+impl<S> Ending<S> {
+    fn after(io: S, limit: Duration, reason: &'static str) -> Self {
+        let sleep = tokio::time::sleep(limit);
+        Self {
+            io,
+            end: Box::pin(async move {
+                sleep.await;
+                reason
+            }),
+        }
     }
 
     /// Limited by the end of the peer's certificate.
-    pub(crate) fn until_expiry(io: S, not_after: OffsetDateTime) -> Self {
+    pub(crate) fn at_expiry(io: S, not_after: OffsetDateTime) -> Self {
         // Negative if it expired since the handshake, which is no time at all.
         let left = Duration::try_from(not_after - OffsetDateTime::now_utc()).unwrap_or_default();
-        Self::new(io, left, "the peer's certificate has expired")
+        Self::after(io, left, "the peer's certificate has expired")
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for TimeLimited<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Ending<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.end.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::other(self.reason)));
+        if let Poll::Ready(reason) = self.end.as_mut().poll(cx) {
+            self.end = Box::pin(std::future::ready(reason)); // for who reads again nevertheless
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason)));
         }
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for TimeLimited<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Ending<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

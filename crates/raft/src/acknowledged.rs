@@ -6,16 +6,12 @@
 //! without a sync of its own: after a crash it is exact, after a loss of power it may be some seconds
 //! old, which only makes the check weaker. Before the log is cut it is lowered, with a sync.
 
-use std::{
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-};
+use std::io;
 
 use bytes::Bytes;
 
 use crate::{
+    disk::Sector,
     record::{decode_log_id, decode_vote, encode_log_id, encode_vote},
     types::{LogId, Vote, log_id},
 };
@@ -31,31 +27,26 @@ pub(crate) struct Acknowledged {
     pub(crate) vote: Option<Vote>,
 }
 
-/// The file. It is smaller than a disk sector, so a write is not torn.
-pub(crate) struct AcknowledgedFile {
-    file: File,
-    path: PathBuf,
-}
+/// The file.
+pub(crate) struct AcknowledgedFile(Box<dyn Sector>);
 
 impl AcknowledgedFile {
-    /// Opens the file `acknowledged` in `dir`; makes it if the database is new.
-    pub(crate) fn open(dir: &Path) -> io::Result<(Self, Option<Acknowledged>)> {
-        let path = dir.join("acknowledged");
-        let file =
-            File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
-        let this = Self { file, path };
-        let length = this.file.metadata()?.len();
-        if length == 0 {
+    /// Reads the file; writes it first if the database is new.
+    pub(crate) fn open(sector: Box<dyn Sector>) -> io::Result<(Self, Option<Acknowledged>)> {
+        let this = Self(sector);
+        let bytes = this.0.read().map_err(|error| this.named("read", &error))?;
+        if bytes.is_empty() {
             this.write(&Acknowledged { last: None, vote: None })?;
-            this.file.sync_all()?;
-            File::open(dir)?.sync_all()?;
+            this.sync()?;
             return Ok((this, None));
         }
-        let mut bytes = vec![0; VOTE_LEN + LOG_ID_LEN];
-        this.file.read_exact_at(&mut bytes, 0).map_err(|error| this.corrupt(error))?;
         let mut bytes = Bytes::from(bytes);
+        if bytes.len() < VOTE_LEN + LOG_ID_LEN {
+            return Err(this.corrupt(format!("{} bytes are too few", bytes.len())));
+        }
         let vote = decode_vote(bytes.split_to(VOTE_LEN)).map_err(|error| this.corrupt(error))?;
-        let last = decode_log_id(bytes).map_err(|error| this.corrupt(error))?;
+        let last =
+            decode_log_id(bytes.split_to(LOG_ID_LEN)).map_err(|error| this.corrupt(error))?;
         let found = Acknowledged {
             last: (last.index != u64::MAX).then_some(last),
             vote: (vote.leader_id.term != u64::MAX).then_some(vote),
@@ -68,22 +59,23 @@ impl AcknowledgedFile {
         let none = log_id(0, 0, u64::MAX);
         let mut bytes = encode_vote(&value.vote.unwrap_or(Vote::new(u64::MAX, 0))).to_vec();
         bytes.extend_from_slice(&encode_log_id(&value.last.unwrap_or(none)));
-        self.file.write_all_at(&bytes, 0).map_err(|error| self.named("write", &error))
+        self.0.write(&bytes).map_err(|error| self.named("write", &error))
     }
 
     /// Makes the last write durable.
     pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data().map_err(|error| self.named("sync", &error))
+        self.0.sync().map_err(|error| self.named("sync", &error))
     }
 
     fn named(&self, action: &str, error: &io::Error) -> io::Error {
-        io::Error::new(error.kind(), format!("cannot {action} {}: {error}", self.path.display()))
+        let path = self.0.path().display();
+        io::Error::new(error.kind(), format!("cannot {action} {path}: {error}"))
     }
 
     fn corrupt(&self, error: impl std::fmt::Display) -> io::Error {
         io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("{} is corrupt: {error}", self.path.display()),
+            format!("{} is corrupt: {error}", self.0.path().display()),
         )
     }
 }

@@ -7,6 +7,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
 use crate::{
+    disk::Sled,
     log_store::LogStore,
     snapshot::SnapshotStore,
     state_machine::{Committed, Machine, StateMachine},
@@ -40,7 +41,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {
         &self,
     ) -> Result<(TempDir, LogStore, Machine), openraft::StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let (log, _closed) = LogStore::open(&dir.path().join("log")).unwrap();
+        let (log, _closed) = LogStore::open(&Sled, &dir.path().join("log")).unwrap();
         let snapshots = Arc::new(SnapshotStore::open(dir.path()).unwrap());
         Ok((dir, log, Machine::new(Box::new(Counter(0)), snapshots)))
     }

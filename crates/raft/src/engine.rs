@@ -4,19 +4,22 @@
 //! sled's place by implementing [`Engine`].
 
 use std::{
-    fs::File,
+    fs::{File, TryLockError},
     io::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 
 /// A change to one key: `Some` puts the value, `None` deletes the key.
-pub(crate) type Change = (Bytes, Option<Bytes>);
+pub type Change = (Bytes, Option<Bytes>);
 
-/// An ordered map of short keys to values of at most [`MAX_VALUE`] bytes.
-pub(crate) trait Engine: Send {
+/// An ordered map of short keys to values of at most [`MAX_VALUE`] bytes. Errors are those of the system,
+/// or [`io::ErrorKind::InvalidData`] for damage.
+#[allow(clippy::missing_errors_doc)]
+pub trait Engine: Send {
     /// The file that errors are about.
     fn path(&self) -> &Path;
 
@@ -46,7 +49,7 @@ const SEGMENT: usize = 128 * 1024;
 
 /// sled writes a page above a quarter of a segment to a file of its own, which it never syncs.
 /// A leaf has up to 17 values, so values of this size keep pages below that.
-pub(crate) const MAX_VALUE: usize = 1024;
+pub const MAX_VALUE: usize = 1024;
 
 /// sled's page cache, in bytes. The recent log is in memory anyway (`log_store.rs`).
 const CACHE: u64 = 1024 * 1024;
@@ -68,12 +71,34 @@ pub(crate) struct SledEngine {
     database: Database,
 }
 
-/// One generation.
+/// One generation. The order of the fields is that of their drops.
 struct Database {
     db: sled::Db,
-    /// The same file as sled's, for the `fdatasync` that sled does not do.
-    file: File,
+    file: DatabaseFile,
     path: PathBuf,
+}
+
+/// The same file as sled's, for the `fdatasync` that sled does not do.
+///
+/// sled's threads write buffers and let go of the file, and of its lock, a moment after all has been
+/// synced and the database dropped; whoever opened it again at once would be refused. So the drop waits.
+struct DatabaseFile(File);
+
+/// How long sled's threads may hold a database that was dropped, and how often they are looked for.
+const LET_GO: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+impl Drop for DatabaseFile {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + LET_GO;
+        while matches!(self.0.try_lock(), Err(TryLockError::WouldBlock)) {
+            if Instant::now() > deadline {
+                tracing::warn!("sled does not let go of a raft log that was closed");
+                return;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
 }
 
 impl Database {
@@ -95,7 +120,7 @@ impl Database {
         file.sync_all()?;
         File::open(dir.join("conf"))?.sync_all()?;
         File::open(dir)?.sync_all()?;
-        Ok(Self { db, file, path })
+        Ok(Self { db, file: DatabaseFile(file), path })
     }
 
     fn write(&mut self, mut changes: Vec<Change>) -> io::Result<()> {
@@ -123,7 +148,7 @@ impl Database {
     fn sync(&mut self) -> io::Result<()> {
         self.db.flush().map_err(|error| named(&self.path, "flush", &error))?;
         // sled's flush ends in sync_file_range, which survives a crash but no loss of power.
-        self.file.sync_data().map_err(|error| {
+        self.file.0.sync_data().map_err(|error| {
             io::Error::new(error.kind(), format!("cannot sync {}: {error}", self.path.display()))
         })
     }
@@ -242,7 +267,7 @@ impl Engine for SledEngine {
     }
 
     fn reclaim(&mut self) -> io::Result<()> {
-        if self.database.file.metadata()?.len() > COMPACT_ABOVE { self.compact() } else { Ok(()) }
+        if self.database.file.0.metadata()?.len() > COMPACT_ABOVE { self.compact() } else { Ok(()) }
     }
 }
 
@@ -258,4 +283,20 @@ fn named(path: &Path, action: &str, error: &sled::Error) -> io::Error {
         _ => io::ErrorKind::Other,
     };
     io::Error::new(kind, format!("cannot {action} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_can_be_opened_again_as_soon_as_it_was_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        for round in 0..100u32 {
+            let mut engine = SledEngine::open(dir.path()).unwrap();
+            let key = Bytes::copy_from_slice(&round.to_be_bytes());
+            engine.write(vec![(key.clone(), Some(key))]).unwrap();
+            engine.sync().unwrap();
+        }
+    }
 }

@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    blocking::blocking,
     error::{MembershipError, ProposeError, StartError, fatal, write_error},
     log_store::LogStore,
     membership::{self, Change, Changer, leads},
@@ -324,12 +325,11 @@ pub(crate) fn no_quorum(status: &watch::Receiver<Status>) -> ProposeError {
 async fn open(
     options: &Options,
 ) -> Result<(LogStore, oneshot::Receiver<()>, SnapshotStore), StartError> {
-    let dir = options.dir.clone();
-    let opened = tokio::task::spawn_blocking(move || {
+    let (dir, disk) = (options.dir.clone(), options.disk.clone());
+    let opened = blocking(move || {
         let snapshots = SnapshotStore::open(&dir)?;
-        let (log, closed) = LogStore::open(&dir.join("log"))?;
-        Ok::<_, io::Error>((log, closed, snapshots))
+        let (log, closed) = LogStore::open(&*disk, &dir.join("log"))?;
+        Ok((log, closed, snapshots))
     });
-    let opened = opened.await.map_err(|error| StartError::Raft(error.to_string()))?;
-    Ok(opened?)
+    Ok(opened.await?)
 }

@@ -7,14 +7,18 @@
 //! - `handle`: [`Raft`], the way in; `options`, `error`, `status`: what goes in and out.
 //! - `types`: openraft's parameters. `state_machine`, `snapshot`: the state and its file.
 //! - `log_store`: the recent log in memory; `writer`: the storage thread and its group commit;
-//!   `engine`: the database; `acknowledged`: the guard against silent loss; `record`: the encoding.
+//!   `stored`: entries in an engine;
+//!   [`disk`] and [`engine`]: what it is kept on; `acknowledged`: the guard against silent loss;
+//!   `record`: the encoding; `blocking`: work on files.
 //! - `network`, `peers`, `service`, `wire`: the transport.
 //! - `membership`: the task that changes the set of managers. `recover`: a cluster goes on with one manager.
 
 #![forbid(unsafe_code)]
 
 mod acknowledged;
-mod engine;
+mod blocking;
+pub mod disk;
+pub mod engine;
 mod error;
 mod handle;
 mod log_store;
@@ -28,6 +32,7 @@ mod service;
 mod snapshot;
 mod state_machine;
 mod status;
+mod stored;
 mod types;
 mod wire;
 mod writer;

@@ -25,6 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use crate::{
+    blocking::blocking,
     peers::{Peers, Purpose},
     snapshot::SnapshotFile,
     types::{Snapshot, TypeConfig, Vote},
@@ -347,15 +348,16 @@ fn send_file(
 ) -> ReceiverStream<pb::SnapshotRequest> {
     use pb::snapshot_request::Part;
     let (parts, receiver) = mpsc::channel(2);
-    tokio::task::spawn_blocking(move || {
+    tokio::spawn(async move {
         let header =
             pb::SnapshotHeader { target, leader: Some(wire::ballot(&vote)), size: file.len() };
         let mut part = Part::Header(header);
         let mut offset = 0;
         // Ends early when the receiver is gone; a read error ends the stream before its announced size.
-        while parts.blocking_send(pb::SnapshotRequest { part: Some(part) }).is_ok() {
+        while parts.send(pb::SnapshotRequest { part: Some(part) }).await.is_ok() {
             progress.fetch_add(1, Ordering::Relaxed);
-            let chunk = match file.read_at(offset, CHUNK) {
+            let source = file.clone();
+            let chunk = match blocking(move || source.read_at(offset, CHUNK)).await {
                 Ok(chunk) if chunk.is_empty() => break,
                 Ok(chunk) => chunk,
                 Err(error) => {

@@ -1,10 +1,13 @@
 //! How a manager's Raft is set up.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use openraft::{Config, SnapshotPolicy};
 
-use crate::error::StartError;
+use crate::{
+    disk::{Disk, Sled},
+    error::StartError,
+};
 
 /// The largest command that is accepted, in bytes.
 pub const MAX_COMMAND: usize = 1536 * 1024;
@@ -16,6 +19,8 @@ pub struct Options {
     pub id: u64,
     /// Where log and snapshot are kept; made if missing. Used by this manager alone.
     pub dir: PathBuf,
+    /// What the log is kept on.
+    pub disk: Arc<dyn Disk>,
     /// How often the leader shows that it is there.
     pub heartbeat: Duration,
     /// The earliest and the latest time without a leader after which a manager stands for election.
@@ -36,6 +41,7 @@ impl Options {
         Self {
             id,
             dir: dir.into(),
+            disk: Arc::new(Sled),
             heartbeat: Duration::from_millis(250),
             election_timeout: (Duration::from_millis(1200), Duration::from_millis(1800)),
             snapshot_every: 10_000,

@@ -13,6 +13,7 @@ use openraft::{
 use tokio::sync::oneshot;
 
 use crate::{
+    disk::Sled,
     error::StartError,
     log_store::LogStore,
     snapshot::SnapshotStore,
@@ -90,7 +91,7 @@ fn only(id: u64, addr: String) -> Membership {
 
 async fn open(dir: &Path) -> Result<(LogStore, oneshot::Receiver<()>), StartError> {
     let dir = dir.join("log");
-    let opened = tokio::task::spawn_blocking(move || LogStore::open(&dir));
+    let opened = tokio::task::spawn_blocking(move || LogStore::open(&Sled, &dir));
     Ok(opened.await.map_err(io::Error::other)??)
 }
 

@@ -12,6 +12,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
+    blocking::blocking,
     snapshot::{Incoming, SnapshotStore},
     types::{LogId, OpenRaft, Snapshot, TypeConfig, Vote},
     wire,
@@ -75,15 +76,15 @@ impl Transport {
         self.check_target(header.target)?;
         let vote = wire::vote(header.leader)?;
         let snapshots = self.snapshots.clone();
-        let mut incoming = blocking(move || snapshots.receive(header.size)).await?;
+        let mut incoming = on_disk(move || snapshots.receive(header.size)).await?;
         while let Some(request) = parts.message().await? {
             let Some(Part::Chunk(chunk)) = request.part else {
                 return Err(wire::missing("snapshot chunk"));
             };
             self.last_heard.now();
-            incoming = blocking(move || incoming.write(&chunk).map(|()| incoming)).await?;
+            incoming = on_disk(move || incoming.write(&chunk).map(|()| incoming)).await?;
         }
-        let snapshot = blocking(move || Incoming::finish(incoming)).await?;
+        let snapshot = on_disk(move || Incoming::finish(incoming)).await?;
         Ok((vote, snapshot))
     }
 }
@@ -130,13 +131,10 @@ async fn next_append(
     None
 }
 
-async fn blocking<T: Send + 'static>(
+async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, Status> {
-    let done = tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Status::internal(error.to_string()))?;
-    done.map_err(|error| Status::internal(error.to_string()))
+    blocking(work).await.map_err(|error| Status::internal(error.to_string()))
 }
 
 fn stopped(error: impl std::fmt::Display) -> Status {

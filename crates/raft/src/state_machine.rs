@@ -13,6 +13,7 @@ use openraft::{
 };
 
 use crate::{
+    blocking::blocking,
     snapshot::{SnapshotFile, SnapshotStore},
     types::{
         Entry, LogId, Payload, Response, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
@@ -184,10 +185,4 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let (meta, snapshots) = (self.meta.clone(), self.snapshots.clone());
         blocking(move || snapshots.save(meta, &encode())).await
     }
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }

@@ -10,15 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use openraft::storage::IOFlushed;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     acknowledged::{Acknowledged, AcknowledgedFile},
-    engine::{Change, Engine, MAX_VALUE},
+    disk::Worker,
+    engine::{Change, Engine},
     log_store::Shared,
-    record::{decode_entry, decode_log_id, decode_vote, encode_entry, encode_log_id, encode_vote},
+    record::{decode_log_id, decode_vote, encode_log_id, encode_vote},
+    stored::{delete, key, marker, put_entry, read, verify_log},
     types::{Entry, LogId, TypeConfig, Vote},
 };
 
@@ -76,8 +79,8 @@ pub(crate) struct Recovered {
 }
 
 /// The state of the storage thread.
-pub(crate) struct Writer<E> {
-    engine: E,
+pub(crate) struct Writer {
+    engine: Box<dyn Engine>,
     file: AcknowledgedFile,
     /// What the group at hand acknowledges when it is durable.
     acknowledged: Acknowledged,
@@ -91,20 +94,20 @@ pub(crate) struct Writer<E> {
     failed: Option<String>,
 }
 
-impl<E: Engine + 'static> Writer<E> {
+impl Writer {
     /// Reads and verifies everything in the database.
     pub(crate) fn recover(
-        engine: E,
+        engine: Box<dyn Engine>,
         file: AcknowledgedFile,
         expected: Option<Acknowledged>,
     ) -> io::Result<(Self, Recovered)> {
-        let vote = marker(&engine, VOTE, decode_vote)?;
-        let purged = marker(&engine, PURGED, decode_log_id)?;
-        let committed = marker(&engine, COMMITTED, decode_log_id)?;
-        let last = verify_log(&engine, purged)?.or(purged);
+        let vote = marker(&*engine, VOTE, decode_vote)?;
+        let purged = marker(&*engine, PURGED, decode_log_id)?;
+        let committed = marker(&*engine, COMMITTED, decode_log_id)?;
+        let last = verify_log(&*engine, purged)?.or(purged);
         let found = Acknowledged { last, vote };
         if let Some(expected) = expected {
-            check_nothing_lost(&engine, &found, &expected)?;
+            check_nothing_lost(&*engine, &found, &expected)?;
         }
         file.write(&found)?;
         let recovered = Recovered { vote, purged, committed, last };
@@ -123,43 +126,66 @@ impl<E: Engine + 'static> Writer<E> {
         ))
     }
 
-    /// Starts the thread. It ends, and releases the database, when all senders are gone.
+    /// Starts the worker. It ends, and releases the database, when all senders are gone.
     pub(crate) fn spawn(
         self,
         shared: Arc<Shared>,
+        worker: Worker,
     ) -> io::Result<(mpsc::Sender<Operation>, oneshot::Receiver<()>)> {
         let (operations, queue) = mpsc::channel(QUEUE);
         let (ended, end) = oneshot::channel();
-        std::thread::Builder::new().name("raft-storage".into()).spawn(move || {
-            self.run(queue, &shared);
-            // Nobody may be waiting for the end.
-            let _ = ended.send(());
-        })?;
+        match worker {
+            Worker::Thread => {
+                std::thread::Builder::new().name("raft-storage".into()).spawn(move || {
+                    self.run(queue, &shared);
+                    // Nobody may be waiting for the end.
+                    let _ = ended.send(());
+                })?;
+            }
+            Worker::Task(pause) => {
+                tokio::spawn(async move {
+                    self.run_slowly(queue, &shared, &*pause).await;
+                    let _ = ended.send(());
+                });
+            }
+        }
         Ok((operations, end))
     }
 
     fn run(mut self, mut queue: mpsc::Receiver<Operation>, shared: &Shared) {
-        let mut group = Vec::new();
         while let Some(operation) = queue.blocking_recv() {
-            group.push(operation);
-            while let Ok(operation) = queue.try_recv() {
-                group.push(operation);
+            let group = group(operation, &mut queue);
+            if let Some(written) = self.write(group, shared) {
+                self.finish(written, shared);
             }
-            self.commit(std::mem::take(&mut group), shared);
         }
         self.close(shared);
     }
 
-    /// Writes a group of operations, syncs once, acknowledges.
-    fn commit(&mut self, group: Vec<Operation>, shared: &Shared) {
-        let mut waiting = Waiting::default();
+    async fn run_slowly(
+        mut self,
+        mut queue: mpsc::Receiver<Operation>,
+        shared: &Shared,
+        pause: &(dyn Fn() -> BoxFuture<'static, ()> + Send + Sync),
+    ) {
+        while let Some(operation) = queue.recv().await {
+            let group = group(operation, &mut queue);
+            if let Some(written) = self.write(group, shared) {
+                pause().await;
+                self.finish(written, shared);
+            }
+        }
+        self.close(shared);
+    }
+
+    /// Writes a group of operations; none if nobody waits for its sync.
+    fn write(&mut self, group: Vec<Operation>, shared: &Shared) -> Option<Written> {
+        let mut written = Written::default();
         let mut result = match &self.failed {
             None => Ok(()),
             Some(reason) => Err(io::Error::other(reason.clone())),
         };
         let mut changes = Vec::new();
-        let mut durable = None;
-        let mut purged = false;
         for operation in group {
             let step = match operation {
                 Operation::Read { from, to, max_bytes, reply } => {
@@ -167,69 +193,78 @@ impl<E: Engine + 'static> Writer<E> {
                         .as_ref()
                         .map_err(clone)
                         .and_then(|()| self.flush_changes(&mut changes))
-                        .and_then(|()| read(&self.engine, from, to, max_bytes));
+                        .and_then(|()| read(&*self.engine, from, to, max_bytes));
                     // The reader may have gone away, with its replication stream.
                     let _ = reply.send(entries);
                     continue;
                 }
                 Operation::Append { entries, flushed } => {
-                    waiting.appends.push(flushed);
+                    written.waiting.appends.push(flushed);
                     if let Some(entry) = entries.last() {
-                        durable = Some(entry.log_id.index);
+                        written.durable = Some(entry.log_id.index);
                         self.acknowledged.last = Some(entry.log_id);
                     }
                     entries.iter().for_each(|entry| put_entry(&mut changes, entry));
                     Ok(())
                 }
                 Operation::Vote { vote, done } => {
-                    waiting.others.push(done);
+                    written.waiting.others.push(done);
                     self.acknowledged.vote = Some(vote);
                     changes.push((Bytes::from_static(VOTE), Some(encode_vote(&vote))));
                     Ok(())
                 }
                 Operation::Truncate { after, done } => {
-                    waiting.others.push(done);
-                    durable = durable.min(after.map(|id| id.index));
+                    written.waiting.others.push(done);
+                    written.durable = written.durable.min(after.map(|id| id.index));
                     self.flush_changes(&mut changes)
                         .and_then(|()| self.truncate(after, &mut changes))
                 }
                 Operation::Purge { upto, done } => {
-                    waiting.others.push(done);
-                    purged = true;
+                    written.waiting.others.push(done);
+                    written.purged = true;
                     self.flush_changes(&mut changes).and_then(|()| self.purge(upto))
                 }
             };
             result = result.and(step);
         }
-        if waiting.is_empty() {
-            return;
+        if written.waiting.is_empty() {
+            return None;
         }
-        let committed = *shared.committed.lock().expect("no holder panics");
-        let mark = committed != self.committed && self.marked_at.elapsed() >= MARK_EVERY;
-        if mark {
+        // Entries that came after this group was taken may have been committed meanwhile. A marker beyond
+        // the end of the log would, after a crash, keep the manager from starting.
+        let committed =
+            shared.committed.lock().expect("no holder panics").min(self.acknowledged.last);
+        if committed != self.committed && self.marked_at.elapsed() >= MARK_EVERY {
+            written.mark = committed;
             changes.extend(
                 committed.map(|id| (Bytes::from_static(COMMITTED), Some(encode_log_id(&id)))),
             );
         }
-        result = result
-            .and_then(|()| self.flush_changes(&mut changes))
+        written.result = result.and_then(|()| self.flush_changes(&mut changes));
+        Some(written)
+    }
+
+    /// Syncs what was written, once, and acknowledges all of it.
+    fn finish(&mut self, written: Written, shared: &Shared) {
+        let result = written
+            .result
             .and_then(|()| self.engine.sync())
             .and_then(|()| self.file.write(&self.acknowledged));
         match &result {
             Ok(()) => {
-                if mark {
-                    self.committed = committed;
+                if written.mark.is_some() {
+                    self.committed = written.mark;
                     self.marked_at = Instant::now();
                 }
                 self.saved = self.acknowledged;
-                if let Some(index) = durable {
+                if let Some(index) = written.durable {
                     shared.written(index);
                 }
             }
             Err(error) => self.fail(error),
         }
-        waiting.acknowledge(&result);
-        if purged
+        written.waiting.acknowledge(&result);
+        if written.purged
             && self.failed.is_none()
             && let Err(error) = self.engine.reclaim()
         {
@@ -255,7 +290,7 @@ impl<E: Engine + 'static> Writer<E> {
         self.file.write(&self.saved)?;
         self.file.sync()?;
         let from = after.map_or(0, |id| id.index + 1);
-        delete(&self.engine, from, u64::MAX, changes)
+        delete(&*self.engine, from, u64::MAX, changes)
     }
 
     /// The marker goes first, so that what an interrupted purge leaves is known to be purged.
@@ -291,6 +326,34 @@ impl<E: Engine + 'static> Writer<E> {
     }
 }
 
+/// Whatever queued meanwhile goes along.
+fn group(first: Operation, queue: &mut mpsc::Receiver<Operation>) -> Vec<Operation> {
+    let mut group = vec![first];
+    while let Ok(operation) = queue.try_recv() {
+        group.push(operation);
+    }
+    group
+}
+
+/// A group of operations between its writing and its sync.
+struct Written {
+    waiting: Waiting,
+    /// Whether it could be written.
+    result: io::Result<()>,
+    /// The last entry that is durable once it is synced.
+    durable: Option<u64>,
+    /// The marker of what is committed that goes along.
+    mark: Option<LogId>,
+    purged: bool,
+}
+
+impl Default for Written {
+    fn default() -> Self {
+        let waiting = Waiting::default();
+        Self { waiting, result: Ok(()), durable: None, mark: None, purged: false }
+    }
+}
+
 /// Who waits for the end of a group commit.
 #[derive(Default)]
 struct Waiting {
@@ -317,127 +380,8 @@ fn clone(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), error.to_string())
 }
 
-/// `l`, the index, the number of the piece: both big-endian, so that keys sort by them.
-fn key(index: u64, piece: u16) -> [u8; 11] {
-    let mut key = [b'l'; 11];
-    key[1..9].copy_from_slice(&index.to_be_bytes());
-    key[9..].copy_from_slice(&piece.to_be_bytes());
-    key
-}
-
-fn index_of(key: &[u8]) -> u64 {
-    u64::from_be_bytes(key[1..9].try_into().expect("a log key has eleven bytes"))
-}
-
-fn put_entry(changes: &mut Vec<Change>, entry: &Entry) {
-    let mut record = encode_entry(entry);
-    let mut piece = 0;
-    while !record.is_empty() {
-        let value = record.split_to(record.len().min(MAX_VALUE));
-        changes.push((Bytes::copy_from_slice(&key(entry.log_id.index, piece)), Some(value)));
-        piece += 1;
-    }
-}
-
-fn delete(engine: &impl Engine, from: u64, to: u64, changes: &mut Vec<Change>) -> io::Result<()> {
-    engine.scan(&key(from, 0), &key(to, 0), &mut |key, _| {
-        changes.push((Bytes::copy_from_slice(key), None));
-        true
-    })
-}
-
-fn marker<T>(
-    engine: &impl Engine,
-    key: &'static [u8],
-    decode: fn(Bytes) -> Result<T, crate::record::RecordError>,
-) -> io::Result<Option<T>> {
-    let value = engine.get(key)?.map(decode).transpose();
-    value.map_err(|error| {
-        corrupt(engine, &format!("marker {}", String::from_utf8_lossy(&key[2..])), &error)
-    })
-}
-
-fn corrupt(engine: &impl Engine, what: &str, error: &dyn std::fmt::Display) -> io::Error {
-    let text = format!("{what} in {} is corrupt: {error}", engine.path().display());
-    io::Error::new(io::ErrorKind::InvalidData, text)
-}
-
-/// Visits the records of `from..to` in order, put together from their pieces, while `visit` returns true.
-fn records(
-    engine: &impl Engine,
-    from: u64,
-    to: u64,
-    mut visit: impl FnMut(u64, Bytes) -> io::Result<bool>,
-) -> io::Result<()> {
-    let mut current: Option<(u64, BytesMut)> = None;
-    let mut result = Ok(true);
-    engine.scan(&key(from, 0), &key(to, 0), &mut |key, value| {
-        let index = index_of(key);
-        match &mut current {
-            Some((same, record)) if *same == index => record.extend_from_slice(value),
-            _ => {
-                if let Some((index, record)) = current.replace((index, BytesMut::from(value))) {
-                    result = visit(index, record.freeze());
-                }
-            }
-        }
-        matches!(result, Ok(true))
-    })?;
-    if let (true, Some((index, record))) = (result?, current) {
-        visit(index, record.freeze())?;
-    }
-    Ok(())
-}
-
-fn decode(engine: &impl Engine, index: u64, record: Bytes) -> io::Result<Entry> {
-    let entry = decode_entry(record)
-        .map_err(|error| corrupt(engine, &format!("log entry {index}"), &error))?;
-    if entry.log_id.index != index {
-        return Err(corrupt(
-            engine,
-            &format!("log entry {index}"),
-            &format!("it says it is {}", entry.log_id.index),
-        ));
-    }
-    Ok(entry)
-}
-
-fn read(engine: &impl Engine, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    let mut bytes = 0;
-    records(engine, from, to, |index, record| {
-        bytes += record.len();
-        entries.push(decode(engine, index, record)?);
-        Ok(bytes < max_bytes)
-    })?;
-    Ok(entries)
-}
-
-/// Reads the whole log: every record must be sound, and none missing. Returns the last.
-fn verify_log(engine: &impl Engine, purged: Option<LogId>) -> io::Result<Option<LogId>> {
-    let mut last = None;
-    let mut expected = purged.map_or(0, |id| id.index + 1);
-    records(engine, 0, u64::MAX, |index, record| {
-        if index < expected && last.is_none() {
-            // Left of a purge that was interrupted; the next one deletes it.
-            return Ok(true);
-        }
-        if index != expected {
-            return Err(corrupt(
-                engine,
-                "log",
-                &format!("entry {expected} is missing, {index} follows"),
-            ));
-        }
-        last = Some(decode(engine, index, record)?.log_id);
-        expected = index + 1;
-        Ok(true)
-    })?;
-    Ok(last)
-}
-
 fn check_nothing_lost(
-    engine: &impl Engine,
+    engine: &dyn Engine,
     found: &Acknowledged,
     expected: &Acknowledged,
 ) -> io::Result<()> {
@@ -459,4 +403,39 @@ fn check_nothing_lost(
         return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{
+        disk::{Disk, Sled},
+        types::{Payload, log_id},
+    };
+
+    fn open(dir: &Path) -> (Writer, Recovered) {
+        let opened = Sled.open(dir).unwrap();
+        let (file, expected) = AcknowledgedFile::open(opened.acknowledged).unwrap();
+        Writer::recover(opened.engine, file, expected).unwrap()
+    }
+
+    #[test]
+    fn what_is_marked_as_committed_is_in_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = |index| Entry { log_id: log_id(1, 1, index), payload: Payload::Blank };
+        let (mut writer, _) = open(dir.path());
+        // The entry after those of the group is committed by others before the group is written.
+        let shared = Shared::for_test(Some(log_id(1, 1, 2)));
+        writer.marked_at = Instant::now() - 2 * MARK_EVERY;
+        let entries = vec![entry(0), entry(1)];
+        let group = vec![Operation::Append { entries, flushed: IOFlushed::noop() }];
+        let written = writer.write(group, &shared).unwrap();
+        writer.finish(written, &shared);
+        drop(writer); // without an orderly end
+        let (_, found) = open(dir.path());
+        assert_eq!(found.last, Some(log_id(1, 1, 1)));
+        assert_eq!(found.committed, Some(log_id(1, 1, 1)));
+    }
 }

@@ -3,9 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 use swarm_model::{
-    Availability, Cluster, JoinTokens, Labels, NetworkId, NetworkSpec, NodeDescription, NodeId,
-    NodeRole, NodeState, ServiceId, ServiceSpec, TaskId, TaskState, TaskStatus, Timestamp,
-    UpdateStatus,
+    Availability, Cluster, JoinTokens, Labels, NetworkId, NetworkSecret, NetworkSpec,
+    NodeDescription, NodeId, NodeRole, NodeState, ServiceId, ServiceSpec, TaskId, TaskState,
+    TaskStatus, Timestamp, UpdateStatus,
 };
 
 /// A list of changes proposed at one moment. Each change takes effect or is rejected by itself.
@@ -165,6 +165,26 @@ pub enum Change {
         /// The task.
         id: TaskId,
     },
+    /// Adds a generation of keys of encrypted networks, for nodes to accept. The first one is sent with
+    /// at once.
+    AddNetworkKey {
+        /// One more than the newest.
+        generation: u32,
+        /// What its keys are derived from.
+        secret: NetworkSecret,
+    },
+    /// Has nodes send with a generation, newer than the one they send with.
+    SendWithNetworkKey {
+        /// The generation.
+        generation: u32,
+    },
+    /// Removes a generation older than the one that nodes send with.
+    RemoveNetworkKey {
+        /// The generation.
+        generation: u32,
+    },
+    /// Asks the leader for a new generation.
+    RotateNetworkKeys,
     /// Changes what the user wants of a node, but for its role.
     UpdateNode {
         /// The node.
@@ -255,4 +275,8 @@ pub enum Touched {
     Task(TaskId, ServiceId),
     /// The finished tasks that a node remembers: one was forgotten.
     NodeHistory(NodeId),
+    /// The keys of encrypted networks.
+    NetworkKeys,
+    /// Which nodes have tasks in a network.
+    Members(NetworkId),
 }

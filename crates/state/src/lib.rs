@@ -9,9 +9,11 @@
 mod apply;
 mod command;
 mod ipam;
+mod mtu;
 mod snapshot;
 mod subnets;
 mod tables;
+mod tunnels;
 mod view;
 
 pub use command::{Change, Command, Outcome, Rejected, Touched};

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use swarm_model::{Cluster, Network, NetworkId, Node, Service, Task, codec};
+use swarm_model::{Cluster, KeyRing, Network, NetworkId, Node, Service, Task, codec};
 
 use crate::ipam::AddressPool;
 use crate::tables::State;
@@ -27,6 +27,10 @@ struct Document {
     next_raft_id: u64,
     next_vni: u32,
     cursors: BTreeMap<NetworkId, Ipv4Addr>,
+    #[serde(default)]
+    keys: KeyRing,
+    #[serde(default)]
+    last_ordinal: u32,
 }
 
 impl State {
@@ -43,6 +47,8 @@ impl State {
             next_raft_id: self.next_raft_id,
             next_vni: self.next_vni,
             cursors: self.pools.iter().map(|(id, pool)| (id.clone(), pool.cursor())).collect(),
+            keys: self.keys.clone(),
+            last_ordinal: self.last_ordinal,
         })
     }
 
@@ -54,6 +60,8 @@ impl State {
         state.cluster = document.cluster;
         state.next_raft_id = document.next_raft_id;
         state.next_vni = document.next_vni;
+        state.keys = document.keys;
+        state.last_ordinal = document.last_ordinal;
         for node in document.nodes {
             state.put_node(Arc::unwrap_or_clone(node));
         }

@@ -2,23 +2,19 @@
 //! pointers, and are replaced as a whole, never changed in place.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use swarm_model::{Cluster, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId};
+use swarm_model::{
+    Cluster, KeyRing, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId,
+};
 
 use crate::ipam::AddressPool;
+use crate::mtu::{self, OverlayMtu};
 
 /// The first VNI handed out; smaller ones are left to networks made by hand.
 pub(crate) const FIRST_VNI: u32 = 4097;
 /// VNIs have 24 bits (RFC 7348).
 pub(crate) const LAST_VNI: u32 = (1 << 24) - 1;
-/// The encapsulation of VXLAN over IPv4: outer Ethernet 14, IP 20, UDP 8, VXLAN 8 bytes.
-const VXLAN_OVERHEAD_V4: u32 = 50;
-/// The same over IPv6.
-const VXLAN_OVERHEAD_V6: u32 = 70;
-/// Ethernet's MTU, assumed while no node has said better.
-const ETHERNET_MTU: u32 = 1500;
 
 type Index<K, V> = BTreeMap<K, BTreeSet<V>>;
 
@@ -33,6 +29,8 @@ pub struct State {
     pub(crate) tasks: BTreeMap<TaskId, Arc<Task>>,
     pub(crate) next_raft_id: u64,
     pub(crate) next_vni: u32,
+    pub(crate) keys: KeyRing,
+    pub(crate) last_ordinal: u32,
 
     pub(crate) pools: BTreeMap<NetworkId, AddressPool>,
     pub(crate) vnis: BTreeSet<u32>,
@@ -46,7 +44,9 @@ pub struct State {
     ended_by_node: Index<NodeId, TaskId>,
     /// Unfinished tasks only: the ones that hold an address.
     tasks_by_network: Index<NetworkId, TaskId>,
-    overlay_mtu: u32,
+    /// The nodes in each network: how many unfinished tasks each has there.
+    members: BTreeMap<NetworkId, BTreeMap<NodeId, usize>>,
+    overlay_mtu: OverlayMtu,
 }
 
 fn index<K: Ord + Clone, V: Ord>(map: &mut Index<K, V>, key: &K, value: V) {
@@ -60,6 +60,15 @@ fn unindex<K: Ord, V: Ord>(map: &mut Index<K, V>, key: &K, value: &V) {
             map.remove(key);
         }
     }
+}
+
+/// The networks that a task makes its node a member of.
+fn placed_in(task: &Task) -> Vec<(NetworkId, NodeId)> {
+    if task.is_finished() || task.node_id.is_empty() {
+        return Vec::new();
+    }
+    let networks = task.networks_attachments.iter().map(|attachment| &attachment.network.id);
+    networks.map(|network| (network.clone(), task.node_id.clone())).collect()
 }
 
 /// The networks in which a service has a name, an address or tasks to come.
@@ -177,16 +186,30 @@ impl State {
 
     /// The nodes with tasks in a network: those whose data plane holds it.
     pub fn nodes_in(&self, network: &NetworkId) -> BTreeSet<NodeId> {
-        self.tasks_in(network)
-            .map(|task| task.node_id.clone())
-            .filter(|node| !node.is_empty())
-            .collect()
+        self.members_of(network).cloned().collect()
+    }
+
+    /// As [`State::nodes_in`].
+    pub(crate) fn members_of(&self, network: &NetworkId) -> impl Iterator<Item = &NodeId> {
+        self.members.get(network).into_iter().flat_map(BTreeMap::keys)
     }
 
     /// The MTU of overlay networks, in bytes: the smallest underlay MTU of all nodes less the
-    /// encapsulation.
-    pub fn overlay_mtu(&self) -> u32 {
-        if self.overlay_mtu == 0 { ETHERNET_MTU - VXLAN_OVERHEAD_V4 } else { self.overlay_mtu }
+    /// encapsulation, and the encryption.
+    pub fn overlay_mtu(&self, encrypted: bool) -> u32 {
+        let mtu = self.overlay_mtu;
+        if encrypted { mtu.encrypted } else { mtu.plain }
+    }
+
+    /// The UDP port of networks without encryption.
+    pub(crate) fn data_path_port(&self) -> u16 {
+        self.cluster().map_or(4789, |cluster| cluster.spec.data_path_port)
+    }
+
+    /// The UDP port of encrypted networks: one of their own, so that whatever goes there must be
+    /// encrypted, and nothing else need be.
+    pub(crate) fn encrypted_port(&self) -> Option<u16> {
+        self.data_path_port().checked_add(1)
     }
 
     /// Free addresses left in a network.
@@ -205,12 +228,7 @@ impl State {
     }
 
     fn measure_mtu(&mut self) {
-        let inner = |node: &Arc<Node>| {
-            let v6 = matches!(node.description.data_path_addr, Some(IpAddr::V6(_)));
-            let overhead = if v6 { VXLAN_OVERHEAD_V6 } else { VXLAN_OVERHEAD_V4 };
-            node.description.underlay_mtu.checked_sub(overhead)
-        };
-        self.overlay_mtu = self.nodes.values().filter_map(inner).min().unwrap_or(0);
+        self.overlay_mtu = mtu::between(self.nodes.values().map(|node| &**node));
     }
 
     pub(crate) fn put_network(&mut self, network: Network, pool: AddressPool) {
@@ -255,8 +273,15 @@ impl State {
         }
     }
 
-    pub(crate) fn put_task(&mut self, task: Task) {
+    /// Gives the networks that have other members now.
+    pub(crate) fn put_task(&mut self, task: Task) -> BTreeSet<NetworkId> {
+        let before = self.tasks.get(&task.id).map(|task| placed_in(task)).unwrap_or_default();
+        let pairs: Vec<_> = before.into_iter().chain(placed_in(&task)).collect();
+        let had: Vec<bool> = pairs.iter().map(|pair| self.is_member(pair)).collect();
         self.unlist_task(&task.id);
+        for (network, node) in placed_in(&task) {
+            *self.members.entry(network).or_default().entry(node).or_default() += 1;
+        }
         index(&mut self.tasks_by_service, &task.service_id, task.id.clone());
         if !task.node_id.is_empty() {
             let ended = task.is_finished();
@@ -269,6 +294,12 @@ impl State {
             }
         }
         self.tasks.insert(task.id.clone(), Arc::new(task));
+        let changed = pairs.into_iter().zip(had).filter(|(pair, had)| self.is_member(pair) != *had);
+        changed.map(|((network, _), _)| network).collect()
+    }
+
+    fn is_member(&self, (network, node): &(NetworkId, NodeId)) -> bool {
+        self.members.get(network).is_some_and(|nodes| nodes.contains_key(node))
     }
 
     pub(crate) fn drop_task(&mut self, id: &TaskId) {
@@ -283,6 +314,17 @@ impl State {
         unindex(&mut self.ended_by_node, &task.node_id, id);
         for attachment in &task.networks_attachments {
             unindex(&mut self.tasks_by_network, &attachment.network.id, id);
+        }
+        for (network, node) in placed_in(task) {
+            let Some(nodes) = self.members.get_mut(&network) else { continue };
+            let Some(count) = nodes.get_mut(&node) else { continue };
+            *count -= 1;
+            if *count == 0 {
+                nodes.remove(&node);
+            }
+            if nodes.is_empty() {
+                self.members.remove(&network);
+            }
         }
     }
 }

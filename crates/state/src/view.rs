@@ -1,6 +1,6 @@
 //! What one node is told of the state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use swarm_model::{
@@ -13,48 +13,59 @@ use crate::tables::State;
 impl State {
     /// The view of one node: its tasks, and all that concerns the networks those are attached to.
     pub fn node_view(&self, node: &NodeId) -> NodeView {
-        let mut view = NodeView::default();
-        let mut networks = BTreeSet::new();
-        for task in self.tasks_on(node) {
-            networks.extend(task.networks_attachments.iter().map(|a| a.network.id.clone()));
+        let mut items = self.own_items(node);
+        for network in self.networks_on(node) {
+            items.extend(self.network_items(&network));
         }
-        // A finished task stays in its node's view as long as it is remembered: so do its logs.
-        for task in self.tasks_on(node).chain(self.ended_on(node)) {
-            view.items.insert(ItemKey::Task(task.id.clone()), Item::Task(Arc::clone(task)));
-        }
-        for id in &networks {
-            if let Some(network) = self.network(id.as_str()) {
-                self.add_network(&mut view, network);
-            }
-        }
-        view
+        items.extend(self.tunnels(node));
+        NodeView { items }
     }
 
-    fn add_network(&self, view: &mut NodeView, network: &Network) {
-        let id = &network.id;
+    /// The networks that a node's unfinished tasks are attached to.
+    pub fn networks_on(&self, node: &NodeId) -> BTreeSet<NetworkId> {
+        let attachments = self.tasks_on(node).flat_map(|task| &task.networks_attachments);
+        attachments.map(|attachment| attachment.network.id.clone()).collect()
+    }
+
+    /// The part of a node's view that is no other node's, but for its tunnels.
+    pub fn own_items(&self, node: &NodeId) -> BTreeMap<ItemKey, Item> {
+        // A finished task stays in its node's view as long as it is remembered: so do its logs.
+        let tasks = self.tasks_on(node).chain(self.ended_on(node));
+        tasks.map(|task| (ItemKey::Task(task.id.clone()), Item::Task(Arc::clone(task)))).collect()
+    }
+
+    /// What all nodes with tasks in a network are told of it; nothing if there is no such network.
+    pub fn network_items(&self, id: &NetworkId) -> BTreeMap<ItemKey, Item> {
+        let mut items = BTreeMap::new();
+        let Some(network) = self.network(id.as_str()) else { return items };
         let item = Item::Network(self.network_view(network));
-        view.items.insert(ItemKey::Network(id.clone()), item);
+        items.insert(ItemKey::Network(id.clone()), item);
         for service in self.services_in(id) {
             let key = ItemKey::Service(id.clone(), service.id.clone());
-            view.items.insert(key, Item::Service(service_view(service, id)));
+            items.insert(key, Item::Service(service_view(service, id)));
         }
         for task in self.tasks_in(id) {
             if let Some(endpoint) = self.endpoint_view(task, id) {
                 let key = ItemKey::Endpoint(id.clone(), task.id.clone());
-                view.items.insert(key, Item::Endpoint(endpoint));
+                items.insert(key, Item::Endpoint(endpoint));
             }
         }
+        items
     }
 
     fn network_view(&self, network: &Network) -> NetworkView {
+        let encrypted = network.is_encrypted();
+        let port = if encrypted { self.encrypted_port() } else { Some(self.data_path_port()) };
         NetworkView {
             name: network.spec.name.clone(),
             vni: network.vni,
-            port: self.cluster().map_or(4789, |cluster| cluster.spec.data_path_port),
+            // 0 is no port that can be programmed: `apply` makes no such network.
+            port: port.unwrap_or(0),
             subnet: network.subnet,
             gateway: network.gateway,
-            mtu: network.mtu_override().unwrap_or_else(|| self.overlay_mtu()),
+            mtu: network.mtu_override().unwrap_or_else(|| self.overlay_mtu(encrypted)),
             internal: network.spec.internal,
+            encrypted,
         }
     }
 

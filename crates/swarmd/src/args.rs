@@ -58,11 +58,11 @@ pub(crate) struct Restore {
 /// A choice of balancer engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Balancer {
-    /// The default engine: nftables
+    /// IPVS where the kernel has it, else nftables
     Auto,
-    /// IPVS, or do not start
+    /// IPVS; swarmd does not start where it does not work
     Ipvs,
-    /// nftables, or do not start
+    /// nftables; swarmd does not start where it does not work
     Nftables,
 }
 

@@ -98,8 +98,9 @@ impl NodeFiles {
     /// Removes all that makes this host a node. Images stay.
     pub(crate) fn forget(&self) -> Result<()> {
         // The configuration goes first: without it the rest means nothing.
-        let paths = [self.dir.join(FILE), self.dir.join("view.bin"), self.pki(), self.raft()];
-        paths.iter().try_for_each(|path| remove(path))
+        let files = [FILE, "view.bin", "ipsec.json"].map(|file| self.dir.join(file));
+        let mut paths = files.into_iter().chain([self.pki(), self.raft()]);
+        paths.try_for_each(|path| remove(&path))
     }
 }
 

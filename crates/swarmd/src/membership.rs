@@ -80,8 +80,10 @@ pub(crate) async fn init(host: &Host, request: InitRequest) -> Result<(Node, Ini
 fn cluster_spec(request: &InitRequest) -> Result<ClusterSpec> {
     let mut spec = ClusterSpec::default();
     if request.data_path_port != 0 {
-        let port = u16::try_from(request.data_path_port).ok().filter(|port| *port >= 1024);
-        spec.data_path_port = port.context("invalid --data-path-port: use 1024 to 49151")?;
+        // Docker's range, less one: encrypted networks use the next port.
+        let port = u16::try_from(request.data_path_port).ok();
+        let port = port.filter(|port| (1024..=49150).contains(port));
+        spec.data_path_port = port.context("invalid --data-path-port: use 1024 to 49150")?;
     }
     if !request.default_addr_pool.is_empty() {
         let parse = |text: &String| -> Result<Ipv4Net> {

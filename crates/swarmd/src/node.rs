@@ -1,12 +1,14 @@
 //! A node that is part of a swarm: its worker, its manager if it is one, and the mTLS server in front of
 //! both.
 
+use std::fs::{DirBuilder, Permissions};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use swarm_balancer::Preference;
+use swarm_balancer::Choice;
 use swarm_images::ImageStore;
 use swarm_manager::{Manager, ManagerOptions, NewCluster};
 use swarm_model::{JoinTokens, ManagerAddress};
@@ -31,7 +33,7 @@ pub(crate) struct Host {
     pub(crate) run_dir: PathBuf,
     pub(crate) files: NodeFiles,
     pub(crate) images: ImageStore,
-    pub(crate) balancer: Preference,
+    pub(crate) balancer: Choice,
     /// What this host is in its swarm, as that says.
     pub(crate) standing: watch::Sender<Option<Standing>>,
 }
@@ -82,7 +84,7 @@ impl Node {
             state_dir: host.state_dir.clone(),
             run_dir: host.run_dir.clone(),
             images: host.images.clone(),
-            balancer: host.balancer,
+            balancer: host.balancer.clone(),
             connector: connector.clone(),
             managers,
             standing: host.standing.clone(),
@@ -170,11 +172,11 @@ pub(crate) async fn start_manager(
     connector: &Connector,
 ) -> Result<Manager> {
     let identity = connector.credentials().identity().context("this node has no certificate")?;
+    keep_private(&host.files.raft())?;
     let options = ManagerOptions {
         node_id: identity.node_id().into(),
-        raft_id,
         addr: config.advertise_addr.clone(),
-        dir: host.files.raft(),
+        raft: swarm_raft::Options::new(raft_id, host.files.raft()),
         connector: connector.clone(),
         images: Arc::new(ImageCheck(host.images.clone())),
     };
@@ -195,6 +197,13 @@ async fn bootstrap(
             Err(e.into())
         }
     }
+}
+
+/// Raft's log and snapshots hold the CA's key and those of encrypted networks.
+fn keep_private(dir: &Path) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.and_then(|()| std::fs::set_permissions(dir, Permissions::from_mode(0o700)))
+        .with_context(|| format!("cannot keep {} to ourselves", dir.display()))
 }
 
 /// The host of `host:port`.

@@ -1,19 +1,15 @@
 //! The mTLS server of a node, that ends when it is told to: then its port is free, and no connection that
 //! it accepted goes on.
 
-use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use swarm_pki::{NodeStream, PeerInfo, TlsAcceptor};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use swarm_pki::TlsAcceptor;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
 use tonic::service::Routes;
-use tonic::transport::server::Connected;
 use tower::ServiceExt;
 
 /// How long the end of the listener is waited for: it takes no time.
@@ -42,8 +38,8 @@ impl Server {
         let mut incoming = acceptor.incoming(listener);
         let closed = Box::pin(incoming.closed());
         let ends = end.subscribe();
-        let incoming =
-            incoming.map(move |stream| stream.map(|stream| Severable::new(stream, &ends)));
+        let incoming = incoming
+            .map(move |stream| stream.map(|stream| stream.ending_with(ended(ends.clone()))));
         let mut ended = end.subscribe();
         let serving = tokio::spawn(async move {
             let server = swarm_pki::server().add_routes(routes);
@@ -71,72 +67,10 @@ impl Server {
     }
 }
 
-/// A connection that fails once the server has ended. Else calls that stream would go on with a node that
-/// is no more, as long as their clients like.
-struct Severable {
-    io: NodeStream,
-    end: Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl Severable {
-    fn new(io: NodeStream, ends: &watch::Receiver<()>) -> Severable {
-        let mut ends = ends.clone();
-        // Nothing is ever sent: it ends when the sender is dropped.
-        let end = Box::pin(async move { while ends.changed().await.is_ok() {} });
-        Severable { io, end }
-    }
-}
-
-impl Connected for Severable {
-    type ConnectInfo = PeerInfo;
-
-    fn connect_info(&self) -> PeerInfo {
-        self.io.connect_info()
-    }
-}
-
-impl AsyncRead for Severable {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.end.as_mut().poll(cx).is_ready() {
-            let reason = "this node has left or is ending";
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason)));
-        }
-        Pin::new(&mut self.io).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Severable {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
+/// Resolves once the server has ended: nothing is ever sent, the sender is dropped.
+async fn ended(mut ends: watch::Receiver<()>) -> &'static str {
+    while ends.changed().await.is_ok() {}
+    "this node has left or is ending"
 }
 
 #[cfg(test)]

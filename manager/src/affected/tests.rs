@@ -5,11 +5,7 @@ use swarm_model::{NodeView, Timestamp};
 use swarm_state::Command;
 
 use super::*;
-
-/// The random changes that the state's own tests are made of.
-#[path = "../../../crates/state/tests/state/support.rs"]
-#[allow(dead_code, reason = "the state's tests use more of it")]
-mod support;
+use crate::support;
 
 fn views(state: &State) -> Vec<(NodeId, NodeView)> {
     // Nodes that were removed are told of it too.

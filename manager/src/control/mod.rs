@@ -1,6 +1,7 @@
 //! The control API: what swarmctl asks of a manager. Any manager answers; what changes the state is
 //! proposed through Raft, what reads it waits until the replica here is up to date.
 
+mod encryption;
 mod io;
 mod networks;
 mod nodes;
@@ -157,6 +158,10 @@ impl control_server::Control for Control {
 
     async fn prune_networks(&self, _: Request<Empty>) -> Answer<Documents> {
         self.prune_networks_now().await.map(Response::new)
+    }
+
+    async fn rotate_network_keys(&self, _: Request<Empty>) -> Answer<Changed> {
+        self.rotate_network_keys_now().await.map(Response::new)
     }
 
     async fn create_service(&self, request: Request<Document>) -> Answer<Changed> {

@@ -2,7 +2,7 @@
 
 use ipnet::Ipv4Net;
 use serde_json::json;
-use swarm_model::{DEFAULT_DRIVER, NetworkId, NetworkSpec};
+use swarm_model::{DEFAULT_DRIVER, NetworkId, NetworkSpec, Node};
 use swarm_proto::control::{Changed, Document, Documents, InspectNetworkRequest};
 use swarm_state::{Change, Rejected, State};
 use tonic::Status;
@@ -20,7 +20,8 @@ impl Control {
         let id = clock::new_id();
         let change = Change::CreateNetwork { id: id.clone(), spec };
         let outcome = self.proposer.propose_one(change).await?;
-        let warnings = hidden_routes(&self.store.read(), &id);
+        let state = self.store.read();
+        let warnings = [hidden_routes(&state, &id), unfit(&state, &id)].concat();
         Ok(Changed { id: id.to_string(), revision: outcome.revision, warnings })
     }
 
@@ -36,10 +37,17 @@ impl Control {
         request: InspectNetworkRequest,
     ) -> Result<Document, Status> {
         self.barrier().await?;
+        let encrypted = resolve::network(&self.store.read(), &request.name)?.is_encrypted();
+        if encrypted && let Some(answer) = self.ask_leader(&request).await? {
+            return Ok(answer);
+        }
         let state = self.store.read();
         let network = resolve::network(&state, &request.name)?;
         let mut value = shape::network(&network);
         value["Peers"] = shape::peers(&state, &network);
+        if network.is_encrypted() {
+            self.show_encryption(&state, &network, &mut value);
+        }
         if request.verbose {
             value["Services"] = shape::services(&state, &network);
         }
@@ -76,6 +84,29 @@ impl Control {
         }
         Ok(Documents { json: removed, stale: String::new() })
     }
+}
+
+/// What in a network's options will not work well.
+fn unfit(state: &State, id: &NetworkId) -> Vec<String> {
+    let Some(network) = state.network(id.as_str()) else { return Vec::new() };
+    let mut warnings = Vec::new();
+    let most = state.overlay_mtu(network.is_encrypted());
+    if let Some(mtu) = network.mtu_override()
+        && mtu > most
+    {
+        warnings.push(format!(
+            "full-size packets will be fragmented between nodes: the MTU {mtu} is more than {most}, the \
+             most that fits there"
+        ));
+    }
+    let has_esp = |node: &Node| node.description.encryption.is_capable();
+    let nodes = state.nodes().filter(|node| network.is_encrypted() && !has_esp(node));
+    let mut lacking: Vec<&str> = nodes.map(|node| node.description.hostname.as_str()).collect();
+    lacking.sort_unstable();
+    warnings.extend(lacking.iter().map(|hostname| {
+        format!("tasks on this network will not run on {hostname}, whose kernel lacks IPsec ESP")
+    }));
+    warnings
 }
 
 /// What tasks on a network with a subnet of the user's choice cannot reach: hosts that a node has a route

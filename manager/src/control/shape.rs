@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use swarm_model::{Network, Service, TaskState};
+use swarm_model::{Network, Node, Service, TaskState};
 use swarm_state::State;
 
 /// `network inspect`: without `Peers` and `Services`.
@@ -36,12 +36,14 @@ pub(crate) fn network(network: &Network) -> Value {
 /// The nodes that hold a network: `Peers` of `network inspect`.
 pub(crate) fn peers(state: &State, network: &Network) -> Value {
     let nodes = state.nodes_in(&network.id);
-    let peers = nodes.iter().filter_map(|id| state.node(id.as_str())).map(|node| {
-        let addr = node.description.data_path_addr.map(|addr| addr.to_string());
-        let addr = addr.unwrap_or_else(|| node.status.addr.clone());
-        json!({ "Name": node.description.hostname, "IP": addr })
-    });
-    peers.collect()
+    nodes.iter().filter_map(|id| state.node(id.as_str())).map(|node| peer(node)).collect()
+}
+
+/// One of [`peers`].
+pub(crate) fn peer(node: &Node) -> Value {
+    let addr = node.description.data_path_addr.map(|addr| addr.to_string());
+    let addr = addr.unwrap_or_else(|| node.status.addr.clone());
+    json!({ "Name": node.description.hostname, "IP": addr })
 }
 
 /// The services in a network with their addresses and tasks: `Services` of `network inspect --verbose`.

@@ -69,7 +69,11 @@ async fn concerns(events: &mut broadcast::Receiver<Arc<crate::store::Applied>>, 
         let concerned = applied.touched.iter().any(|object| match object {
             Touched::Service(service) | Touched::Task(_, service) => service == id,
             Touched::Node(_) => true,
-            Touched::Cluster | Touched::Network(_) | Touched::NodeHistory(_) => false,
+            Touched::Cluster
+            | Touched::Network(_)
+            | Touched::NodeHistory(_)
+            | Touched::Members(_)
+            | Touched::NetworkKeys => false,
         });
         if concerned {
             return;

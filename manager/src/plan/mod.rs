@@ -4,6 +4,7 @@
 
 mod drain;
 mod handover;
+mod keys;
 mod nodes;
 mod schedule;
 mod service;
@@ -12,6 +13,7 @@ mod slots;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub(crate) use keys::behind;
 use swarm_model::{NodeId, ServiceId, TaskId, Timestamp};
 use swarm_state::{Change, State};
 
@@ -45,6 +47,9 @@ pub struct Plan {
     /// Services that wait for something no event names: an address, a node, an acknowledgement, a
     /// moment.
     pub waiting: BTreeSet<ServiceId>,
+    /// A generation of keys of encrypted networks to be added before all else: its secret is the leader's
+    /// to draw.
+    pub new_key: Option<u32>,
 }
 
 impl Plan {
@@ -68,6 +73,7 @@ pub fn plan(
         }
     }
     schedule::place(state, dirty, &dead, &mut plan);
+    keys::advance(state, facts, &mut plan);
     plan
 }
 

@@ -25,6 +25,7 @@ fn network(name: &str) -> (ItemKey, Item) {
         gateway: ip(1),
         mtu: 1450,
         internal: false,
+        encrypted: false,
     };
     (ItemKey::Network(NETWORK.into()), Item::Network(view))
 }

@@ -1,6 +1,9 @@
 //! A measured figure, its bar, and how figures are shown.
 
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
 
 /// What a figure must be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,7 +30,7 @@ impl Bar {
 
 /// One line of the table.
 #[derive(Debug, Clone)]
-pub(super) struct Figure {
+pub(crate) struct Figure {
     name: String,
     unit: &'static str,
     value: f64,
@@ -40,12 +43,12 @@ pub(super) struct Figure {
 
 impl Figure {
     /// A figure measured once.
-    pub(super) fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Figure {
+    pub(crate) fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Figure {
         Figure { name: name.into(), unit, value, bar: None, runs: Vec::new(), peer: None }
     }
 
     /// The median of several runs.
-    pub(super) fn median(name: impl Into<String>, unit: &'static str, runs: Vec<f64>) -> Figure {
+    pub(crate) fn median(name: impl Into<String>, unit: &'static str, runs: Vec<f64>) -> Figure {
         let value = median(&runs);
         Figure { runs, ..Figure::new(name, unit, value) }
     }
@@ -127,8 +130,25 @@ pub(super) fn table(figures: &[Figure]) -> String {
 }
 
 /// The figures as JSON.
-pub(super) fn json(figures: &[Figure]) -> Value {
+pub(crate) fn json(figures: &[Figure]) -> Value {
     figures.iter().map(Figure::json).collect()
+}
+
+/// Prints the table, and writes JSON to a file if one is given; with `-` JSON to stdout, the table going to stderr.
+pub(crate) fn show(json_file: Option<&Path>, figures: &[Figure]) -> Result<()> {
+    let table = table(figures);
+    let Some(path) = json_file else {
+        print!("{table}");
+        return Ok(());
+    };
+    let json = serde_json::to_string_pretty(&json(figures))?;
+    if path.as_os_str() == "-" {
+        eprint!("{table}");
+        println!("{json}");
+        return Ok(());
+    }
+    print!("{table}");
+    fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Three digits that count.

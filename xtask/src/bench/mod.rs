@@ -1,14 +1,13 @@
 //! `cargo xtask bench`: figures of release binaries on this machine, as a table and as JSON. What each figure means is
 //! in `docs/benchmarks.md`.
 
-mod figure;
+pub(crate) mod figure;
 mod memory;
 mod network;
 mod peer;
 mod services;
 mod swarm;
 
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +15,7 @@ use clap::{Args, ValueEnum};
 use swarm_playground::Binaries;
 
 use crate::{binaries, interrupt};
-use figure::Figure;
+use figure::{Figure, show};
 use swarm::Swarm;
 
 /// Options of `cargo xtask bench`.
@@ -83,7 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     interrupt::catch()?;
     let mut figures = Vec::new();
     let measured = measure(options, &dir, &mut figures);
-    show(options, &figures)?;
+    show(options.json.as_deref(), &figures)?;
     measured
 }
 
@@ -123,20 +122,4 @@ impl Phase {
             Phase::MemoryAfter => memory::after_load(swarm),
         }
     }
-}
-
-fn show(options: &Options, figures: &[Figure]) -> Result<()> {
-    let table = figure::table(figures);
-    let Some(path) = &options.json else {
-        print!("{table}");
-        return Ok(());
-    };
-    let json = serde_json::to_string_pretty(&figure::json(figures))?;
-    if path.as_os_str() == "-" {
-        eprint!("{table}");
-        println!("{json}");
-        return Ok(());
-    }
-    print!("{table}");
-    fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -2,6 +2,9 @@
 //!
 //! The scripts in `integration-tests/vm` prepare and run it; `suites` are the tests that run in it.
 
+mod bench;
+mod panics;
+mod power_cuts;
 mod suites;
 
 use crate::packages;
@@ -30,22 +33,33 @@ enum Action {
         /// This suite only
         suite: Option<String>,
     },
+    /// Measure ipvs, nftables and Docker's way of balancing against no balancer, side by side
+    Bench(bench::Options),
+    /// Take the power from three managers under load, again and again: nothing acknowledged may be lost
+    PowerCuts(power_cuts::Options),
 }
 
 /// Runs the suites, or becomes the command in the VM and so ends with its status.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    if let Some(Action::Test { suite }) = &options.action {
-        return test(suite.as_deref());
+    match &options.action {
+        Some(Action::Test { suite }) => return test(suite.as_deref()),
+        Some(Action::Bench(options)) => return bench::run(options),
+        Some(Action::PowerCuts(options)) => return power_cuts::run(options),
+        None => {}
     }
     prepare()?;
     let error = in_vm().args(&options.command).exec();
     Err(error).context("cannot run the VM")
 }
 
-/// Runs one suite, or all.
+/// Runs one suite, or all; then also what they rely on.
 pub(crate) fn test(only: Option<&str>) -> Result<()> {
     let chosen = suites::choose(only)?;
     prepare()?;
+    if only.is_none() {
+        println!("in the VM: a panic");
+        panics::check()?;
+    }
     for suite in chosen {
         println!("in the VM: {}", suite.name);
         suite.run(in_vm())?;

@@ -1,29 +1,60 @@
 //! The tests that run in the VM: built here, run there by a script beside `run.sh`.
 
+use crate::binaries::{VM_PROFILE, build_for_vm};
 use crate::run::{cargo, output, status, workspace};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Seconds that a suite may take: an emulated CPU is slow, and the machine may be busy.
-const TIMEOUT: &str = "300";
-
-/// A script `integration-tests/vm/NAME.sh`, called with the programs it needs.
+/// A script `integration-tests/vm/NAME.sh`, called with the programs it needs; those on a playground share one.
 pub(super) struct Suite {
     pub(super) name: &'static str,
     package: &'static str,
+    /// Runs swarmd, swarmctl and whoami: they are built too, and all is optimized.
+    playground: bool,
+    /// Seconds that it may take: an emulated CPU is slow, and the machine may be busy.
+    timeout: u32,
     /// `--test` or `--example`, and the target's name; in the order of the script's arguments.
     programs: &'static [(&'static str, &'static str)],
 }
 
-const SUITES: [Suite; 2] = [
+const SUITES: [Suite; 5] = [
     Suite {
         name: "ipvs-rs",
         package: "ipvs-rs",
+        playground: false,
+        timeout: 300,
         programs: &[("--test", "kernel"), ("--example", "ipvs-list")],
     },
-    Suite { name: "balancer", package: "swarm-balancer", programs: &[("--test", "ipvs")] },
+    Suite {
+        name: "balancer",
+        package: "swarm-balancer",
+        playground: false,
+        timeout: 400,
+        programs: &[("--test", "ipvs"), ("--test", "nftables")],
+    },
+    Suite {
+        name: "ipsec",
+        package: "swarm-ipsec",
+        playground: false,
+        timeout: 300,
+        programs: &[("--test", "kernel")],
+    },
+    Suite {
+        name: "playground",
+        package: "swarm-integration-tests",
+        playground: true,
+        timeout: 900,
+        programs: &[("--test", "ipvs")],
+    },
+    Suite {
+        name: "encrypted",
+        package: "swarm-integration-tests",
+        playground: true,
+        timeout: 900,
+        programs: &[("--test", "esp")],
+    },
 ];
 
 /// One suite by name, or all.
@@ -40,14 +71,25 @@ pub(super) fn choose(only: Option<&str>) -> Result<Vec<&'static Suite>> {
 impl Suite {
     /// Builds the programs and runs the script in the VM that `vm` starts.
     pub(super) fn run(&self, mut vm: Command) -> Result<()> {
-        let script = workspace().join("integration-tests/vm").join(format!("{}.sh", self.name));
-        vm.arg("bash").arg(script).args(self.build()?).env("VM_TIMEOUT", TIMEOUT);
+        vm.arg("bash")
+            .arg(self.script())
+            .args(self.build()?)
+            .env("VM_TIMEOUT", self.timeout.to_string());
         status(vm.current_dir(workspace()))
+    }
+
+    fn script(&self) -> PathBuf {
+        let name = if self.playground { "playground" } else { self.name };
+        workspace().join(format!("integration-tests/vm/{name}.sh"))
     }
 
     fn build(&self) -> Result<Vec<PathBuf>> {
         let mut build = cargo();
         build.args(["build", "--quiet", "--message-format", "json", "-p", self.package]);
+        if self.playground {
+            build_for_vm()?;
+            build.args(["--profile", VM_PROFILE]);
+        }
         build.args(self.programs.iter().flat_map(|(kind, name)| [kind, name]));
         let built = executables(&output(&mut build)?)?;
         let path = |(_, name): &(_, &str)| {
@@ -79,9 +121,35 @@ mod tests {
     #[test]
     fn every_suite_has_its_script() {
         for suite in &SUITES {
-            let script = workspace().join(format!("integration-tests/vm/{}.sh", suite.name));
-            assert!(script.is_file(), "{}", script.display());
+            assert!(suite.script().is_file(), "{}", suite.script().display());
         }
+    }
+
+    /// A test program of which `a` and `b::c` fail, and some succeed at the second try.
+    fn second_try(fails: &str) -> (bool, String) {
+        let dir = std::env::temp_dir().join(format!("xtask-tests-{}-{fails}", std::process::id()));
+        let (a, b) = ("test a ... FAILED", "failures:\n    a\n    b::c\n\ntest result: FAILED.");
+        let first = format!("failures:\n\n---- a stdout ----\n    oddly\n\n{a}\n{b}");
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in *--exact*) echo \"again: $*\"; exit {fails};; esac\necho '{first}'\nexit 101\n"
+        );
+        // Written by the shell: what we write ourselves a child of another thread may hold open, and it could not be run.
+        let write_and_run =
+            "printf %s \"$2\" >\"$1\"; chmod +x \"$1\"; bash integration-tests/vm/tests.sh \"$1\"";
+        let mut tests = Command::new("bash");
+        tests.args(["-c", write_and_run, "-"]).arg(&dir).arg(script).current_dir(workspace());
+        let output = tests.output().unwrap();
+        std::fs::remove_file(&dir).unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    #[test]
+    fn a_test_that_passes_at_the_second_try_is_flaky() {
+        let (succeeded, said) = second_try("0");
+        assert!(succeeded && said.contains("--exact a b::c\n"), "{said}");
+        assert!(said.ends_with("second try: a\nFLAKY, passed at the second try: b::c\n"), "{said}");
+        let (succeeded, said) = second_try("101");
+        assert!(!succeeded && !said.contains("FLAKY"), "{said}");
     }
 
     #[test]

@@ -216,7 +216,7 @@ pub(super) fn probe() -> Result<String> {
 
 impl Error {
     /// Whether a kernel without IPVS is the reason.
-    pub(super) fn is_no_ipvs(&self) -> bool {
+    pub(crate) fn is_no_ipvs(&self) -> bool {
         matches!(self, Self::Ipvs(ipvs_rs::Error::NoIpvs))
     }
 }

@@ -8,11 +8,11 @@ use std::{
     task::{Context, Waker},
 };
 
-use swarm_balancer::{Backend, Changes, Network};
+use swarm_balancer::{Changes, Network};
 
 use super::{
     Subject,
-    lab::{Segment, VIP, service},
+    lab::{Segment, VIP, many_services, service},
     talk::{Call, Flow, Server, ask, tcp_servers},
 };
 
@@ -197,15 +197,4 @@ pub(crate) async fn a_dropped_call_is_carried_out(subject: &Subject) {
     let changes = balancer.program(&wanted).await.unwrap();
     assert!(!changes.rebuilt, "the dropped call was carried out and remembered: {changes:?}");
     assert_eq!(balancer.audit(&wanted).await.unwrap(), swarm_balancer::Repaired::default());
-}
-
-/// Services with ten backends each, half of them local; nobody calls them.
-fn many_services(segment: &Segment, count: u32) -> Network {
-    let addr = |net: u8, n: u32| Ipv4Addr::from_bits(u32::from_be_bytes([10, net, 0, 0]) + n);
-    let backend = |n| Backend { addr: addr(2, n), weight: 1, local: n.is_multiple_of(2) };
-    segment.network(
-        (0..count)
-            .map(|n| service(n, addr(3, n), (0..10).map(|k| backend(10 * n + k)).collect()))
-            .collect(),
-    )
 }

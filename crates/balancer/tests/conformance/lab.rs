@@ -251,6 +251,17 @@ pub(crate) fn service(number: u32, vip: Ipv4Addr, backends: Vec<Backend>) -> Vir
     }
 }
 
+/// Services with ten backends each, half of them local; nobody calls them.
+pub(crate) fn many_services(segment: &Segment, count: u32) -> Network {
+    let addr = |net: u8, n: u32| Ipv4Addr::from_bits(u32::from_be_bytes([10, net, 0, 0]) + n);
+    let backend = |n| Backend { addr: addr(2, n), weight: 1, local: n.is_multiple_of(2) };
+    segment.network(
+        (0..count)
+            .map(|n| service(n, addr(3, n), (0..10).map(|k| backend(10 * n + k)).collect()))
+            .collect(),
+    )
+}
+
 /// Waits for a condition; panics if it does not come true.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

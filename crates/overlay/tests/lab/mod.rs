@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use swarm_overlay::{
-    Interface, Network, Options, Overlay, Remote, Sandbox, SandboxHandle, in_netns,
+    Interface, Network, Options, Overlay, Remote, Sandbox, SandboxHandle, VXLAN_PORT, in_netns,
 };
 use tempfile::TempDir;
 
@@ -92,6 +92,7 @@ pub(crate) fn network(id: &str, vni: u32, host: char, local: &[u8], remote: &[u8
     Network {
         id: id.into(),
         vni,
+        port: VXLAN_PORT,
         subnet: "10.0.1.0/24".parse().unwrap(),
         gateway: addr(1),
         mtu: 1450,

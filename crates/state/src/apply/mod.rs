@@ -1,5 +1,6 @@
 //! `apply`: the one place where the state changes.
 
+mod keys;
 mod network;
 mod node;
 mod service;
@@ -83,6 +84,14 @@ impl State {
             Change::WithdrawTask { id } => self.withdraw_task(cx, &id)?,
             Change::SetDesiredState { id, state } => self.set_desired_state(cx, &id, state)?,
             Change::RemoveTask { id } => self.remove_task(cx, &id)?,
+            Change::AddNetworkKey { generation, secret } => {
+                self.add_network_key(cx, generation, secret)?;
+            }
+            Change::SendWithNetworkKey { generation } => {
+                self.send_with_network_key(cx, generation)?;
+            }
+            Change::RemoveNetworkKey { generation } => self.remove_network_key(cx, generation)?,
+            Change::RotateNetworkKeys => self.rotate_network_keys()?,
             Change::UpdateNode { id, availability, label_add, label_rm } => {
                 self.update_node(cx, &id, availability, label_add, &label_rm)?;
             }

@@ -1,6 +1,8 @@
 //! Networks are created, with a VNI and a subnet of their own, and removed once nothing uses them.
 
-use swarm_model::{IpamConfig, Meta, Network, NetworkId, NetworkSpec, network_spec};
+use swarm_model::{
+    ENCRYPTED_OPTION, IpamConfig, Meta, Network, NetworkId, NetworkSpec, network_spec,
+};
 
 use super::Context;
 use crate::command::{Rejected, Touched};
@@ -17,6 +19,14 @@ impl State {
         network_spec(&spec).map_err(|e| Rejected::Invalid(e.to_string()))?;
         if self.network_named(&spec.name).is_some() || self.network(id.as_str()).is_some() {
             return Err(Rejected::Exists(format!("network {}", spec.name)));
+        }
+        let encrypted = spec.options.contains_key(ENCRYPTED_OPTION);
+        if encrypted && self.encrypted_port().is_none() {
+            return Err(Rejected::Invalid(
+                "a network cannot be encrypted in this swarm: its data path port is the last one, and \
+                 encrypted networks use the next"
+                    .into(),
+            ));
         }
         let subnet = self.choose_subnet(&spec)?;
         let config = spec.ipam.config.first().cloned().unwrap_or_default();

@@ -24,6 +24,7 @@ impl State {
             return Err(Rejected::Exists(format!("node {id}")));
         }
         node_hostname(&hostname).map_err(|e| Rejected::Invalid(e.to_string()))?;
+        let ordinal = self.ordinal_of_new_node()?;
         let manager_status =
             (role == NodeRole::Manager).then(|| self.new_manager_status(addr.clone()));
         let raft_id = manager_status.as_ref().map(|manager| manager.raft_id);
@@ -35,6 +36,7 @@ impl State {
             description: NodeDescription { hostname, ..NodeDescription::default() },
             status: NodeStatus { addr, ..NodeStatus::default() },
             manager_status,
+            ordinal,
         });
         Ok(raft_id)
     }

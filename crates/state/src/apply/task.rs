@@ -234,6 +234,8 @@ impl State {
     fn save_task(&mut self, cx: &mut Context, mut task: Task) {
         task.meta.touch(cx.revision, cx.now);
         cx.touch(Touched::Task(task.id.clone(), task.service_id.clone()));
-        self.put_task(task);
+        for network in self.put_task(task) {
+            cx.touch(Touched::Members(network));
+        }
     }
 }

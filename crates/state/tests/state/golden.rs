@@ -6,9 +6,9 @@ use std::path::Path;
 
 use crate::support::{cluster, description, network_id, node_id, service_id, task_id, tokens};
 use swarm_model::{
-    Availability, ContainerStatus, EndpointMode, Labels, NetworkAttachmentConfig, NetworkSpec,
-    NodeRole, NodeState, Reachability, RestartCondition, ServiceSpec, TaskState, TaskStatus,
-    Timestamp, UpdateState, UpdateStatus, codec,
+    Availability, ContainerStatus, EndpointMode, Labels, NetworkAttachmentConfig, NetworkSecret,
+    NetworkSpec, NodeRole, NodeState, Reachability, RestartCondition, ServiceSpec, TaskState,
+    TaskStatus, Timestamp, UpdateState, UpdateStatus, codec,
 };
 use swarm_state::{Change, Command, Outcome, Rejected, State};
 
@@ -158,6 +158,13 @@ fn changes() -> Vec<(&'static str, Change)> {
         ),
         ("RemoveTask", Change::RemoveTask { id: task.clone() }),
         (
+            "AddNetworkKey",
+            Change::AddNetworkKey { generation: 1, secret: NetworkSecret([0xa5; 32]) },
+        ),
+        ("SendWithNetworkKey", Change::SendWithNetworkKey { generation: 2 }),
+        ("RemoveNetworkKey", Change::RemoveNetworkKey { generation: 1 }),
+        ("RotateNetworkKeys", Change::RotateNetworkKeys),
+        (
             "UpdateNode",
             Change::UpdateNode {
                 id: node.clone(),
@@ -194,7 +201,9 @@ fn is_among_changes(change: &Change) -> bool {
         Change::AllocateTask { .. } | Change::AssignTask { .. } => true,
         Change::ExplainTask { .. } | Change::ReportTask { .. } => true,
         Change::WithdrawTask { .. } | Change::SetDesiredState { .. } => true,
-        Change::RemoveTask { .. } | Change::UpdateNode { .. } => true,
+        Change::RemoveTask { .. } | Change::AddNetworkKey { .. } => true,
+        Change::SendWithNetworkKey { .. } | Change::RemoveNetworkKey { .. } => true,
+        Change::RotateNetworkKeys | Change::UpdateNode { .. } => true,
         Change::SupersedeTask { .. } | Change::SetNodeRole { .. } => true,
         Change::DropManager { .. } | Change::TakeOver { .. } => true,
     }
@@ -204,7 +213,7 @@ fn is_among_changes(change: &Change) -> bool {
 fn every_change_ever_written_is_still_read() {
     let changes = changes();
     let kinds: std::collections::BTreeSet<_> = changes.iter().map(|(kind, _)| kind).collect();
-    assert_eq!(kinds.len(), 27);
+    assert_eq!(kinds.len(), 31);
     for (kind, change) in changes {
         assert!(is_among_changes(&change));
         let command = Command { now: Timestamp(1_700_000_000_000_000_000), changes: vec![change] };
@@ -289,6 +298,8 @@ fn state() -> State {
         "UpdateService" | "PurgeService" => None,
         // Younger than the snapshot.
         "UpdateNode" | "SupersedeTask" | "SetNodeRole" | "DropManager" | "TakeOver" => None,
+        // What came later has a snapshot of its own.
+        _ if kind.contains("NetworkKey") => None,
         "ReportTask" => Some(2),
         _ => Some(1),
     };
@@ -314,6 +325,21 @@ fn a_snapshot_ever_written_is_still_read() {
     assert_eq!((state.nodes().count(), state.networks().count()), (1, 1));
     assert_eq!((state.services().count(), state.tasks().count()), (2, 2));
     let bytes = golden("snapshot.hex", "snapshot", &state.to_snapshot());
+    let restored = State::from_snapshot(&bytes).unwrap();
+    assert_eq!(format!("{restored:?}"), format!("{state:?}"));
+    assert_eq!(restored.to_snapshot(), state.to_snapshot());
+}
+
+#[test]
+fn a_snapshot_with_keys_ever_written_is_still_read() {
+    let mut state = state();
+    let change = |change| Command { now: Timestamp(9), changes: vec![change] };
+    let add = |generation| Change::AddNetworkKey { generation, secret: NetworkSecret([0xa5; 32]) };
+    state.apply(100, change(add(1)));
+    state.apply(101, change(add(2)));
+    state.apply(102, change(Change::RotateNetworkKeys));
+    assert_eq!((state.key_ring().keys.len(), state.node("node0").unwrap().ordinal), (2, 1));
+    let bytes = golden("snapshot.hex", "keys", &state.to_snapshot());
     let restored = State::from_snapshot(&bytes).unwrap();
     assert_eq!(format!("{restored:?}"), format!("{state:?}"));
     assert_eq!(restored.to_snapshot(), state.to_snapshot());

@@ -6,3 +6,4 @@ mod model;
 mod nodes;
 mod rules;
 mod support;
+mod tunnels;

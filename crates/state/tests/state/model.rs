@@ -107,6 +107,9 @@ fn check_indexes(state: &State) {
             !t.is_finished() && t.networks_attachments.iter().any(|a| a.network.id == *id)
         };
         assert!(state.tasks_in(id).eq(state.tasks().filter(here)));
+        let nodes = state.tasks().filter(here).map(|task| task.node_id.clone());
+        let nodes: BTreeSet<Id> = nodes.filter(|id| !id.is_empty()).collect();
+        assert_eq!(state.nodes_in(id), nodes);
         assert_eq!(state.network_named(&network.spec.name), Some(network));
     }
     for service in state.services() {
@@ -244,7 +247,7 @@ fn remove_everything(state: &mut State) {
 fn random_logs_reach_every_kind_of_change() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut took_effect: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut ready, mut exhausted) = (0, 0);
+    let (mut ready, mut exhausted, mut tunnels) = (0, 0, 0);
     for _ in 0..200 {
         let mut state = State::new();
         for op in ops(60..120).new_tree(&mut runner).unwrap().current() {
@@ -256,11 +259,15 @@ fn random_logs_reach_every_kind_of_change() {
             ready += state.tasks().filter(|task| is_ready(&state, task)).count();
             let err = |task: &Arc<Task>| task.status.err.starts_with("no free address");
             exhausted += state.tasks().filter(|task| err(task)).count();
+            let views = state.nodes().map(|node| state.node_view(&node.id));
+            let tunnel = |key: &&ItemKey| matches!(key, ItemKey::Tunnel(_));
+            tunnels += views.map(|view| view.items.keys().filter(tunnel).count()).sum::<usize>();
         }
     }
-    assert_eq!(took_effect.len(), 27, "{took_effect:?}");
+    assert_eq!(took_effect.len(), 31, "{took_effect:?}");
     assert!(took_effect.values().all(|count| *count >= 5), "{took_effect:?}");
     assert!(ready >= 100 && exhausted >= 100, "{ready} ready, {exhausted} without an address");
+    assert!(tunnels >= 100, "{tunnels} tunnels");
 }
 
 fn is_ready(state: &State, task: &Task) -> bool {

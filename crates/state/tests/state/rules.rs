@@ -294,12 +294,15 @@ fn subnets_from_the_pool_keep_clear_of_networks_and_routes() {
 #[test]
 fn the_mtu_is_the_smallest_underlay_less_the_encapsulation() {
     let mut world = World::new(0);
-    assert_eq!(world.state.overlay_mtu(), 1450);
-    for (mtu, v6, overlay) in [(9000, false, 1450), (1400, false, 1350), (1400, true, 1330)] {
+    let mtus = |world: &World| (world.state.overlay_mtu(false), world.state.overlay_mtu(true));
+    assert_eq!(mtus(&world), (1450, 1416));
+    for (mtu, v6, overlay) in
+        [(9000, false, (1450, 1416)), (1400, false, (1350, 1316)), (1400, true, (1330, 1296))]
+    {
         let description = Box::new(description(1, mtu, v6, vec![]));
         world.ok(Change::DescribeNode { id: node_id(1), description, addr: String::new() });
-        assert_eq!(world.state.overlay_mtu(), overlay);
+        assert_eq!(mtus(&world), overlay);
     }
     world.ok(Change::RemoveNode { id: node_id(1), force: true });
-    assert_eq!(world.state.overlay_mtu(), 1450);
+    assert_eq!(mtus(&world), (1450, 1416));
 }

@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 use swarm_model::{
-    Availability, Cluster, ClusterSpec, ContainerSpec, EndpointMode, EndpointSpec, Id, Ipam,
-    IpamConfig, JoinTokens, Meta, NetworkAttachmentConfig, NetworkSpec, NodeDescription, NodeRole,
-    NodeState, Replicated, RootCaDocument, ServiceMode, ServiceSpec, TaskSpec, TaskState,
-    TaskStatus, Timestamp, UpdateState, UpdateStatus,
+    Availability, Cluster, ClusterSpec, ContainerSpec, ENCRYPTED_OPTION, ESP_CIPHER, EndpointMode,
+    EndpointSpec, Id, Ipam, IpamConfig, JoinTokens, Labels, Meta, NetworkAttachmentConfig,
+    NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeRole, NodeState, Replicated,
+    RootCaDocument, ServiceMode, ServiceSpec, TaskSpec, TaskState, TaskStatus, Timestamp,
+    UpdateState, UpdateStatus,
 };
 use swarm_state::{Change, State};
 
@@ -20,6 +21,8 @@ pub(crate) enum Op {
     At(Change, usize),
     /// A `TakeOver` by this node, with a Raft id that is new then.
     TakeOver(Id),
+    /// A step of a rotation, of the generation that it is about now.
+    NextKey(Change),
     /// An `UpdateService`, based on the service's version, or on an older one.
     Update { service: Id, spec: Box<ServiceSpec>, stale: bool },
 }
@@ -41,6 +44,22 @@ impl Op {
                 id,
                 raft_id: state.next_raft_id() + 2,
             },
+            Op::NextKey(mut change) => {
+                let ring = state.key_ring();
+                match &mut change {
+                    Change::AddNetworkKey { generation, .. } => {
+                        *generation = ring.newest().map_or(0, |key| key.generation) + 1;
+                    }
+                    Change::SendWithNetworkKey { generation } => {
+                        *generation = ring.newest().map_or(0, |key| key.generation);
+                    }
+                    Change::RemoveNetworkKey { generation } => {
+                        *generation = ring.keys.first().map_or(0, |key| key.generation);
+                    }
+                    _ => {}
+                }
+                change
+            }
             Op::Update { service, spec, stale } => {
                 let current = state.service(service.as_str()).map_or(0, |s| s.meta.version.index);
                 let version = current.wrapping_sub(u64::from(stale));
@@ -118,6 +137,15 @@ pub(crate) fn cluster() -> Cluster {
     }
 }
 
+fn options(encrypted: bool) -> Labels {
+    encrypted.then(|| (ENCRYPTED_OPTION.to_owned(), String::new())).into_iter().collect()
+}
+
+/// What a node says that has IPsec ESP.
+pub(crate) fn esp(incarnation: u64) -> NodeEncryption {
+    NodeEncryption { cipher: ESP_CIPHER.into(), reason: String::new(), incarnation }
+}
+
 /// A network: from the pool, or one of a few subnets of which some overlap or are bad.
 fn network_spec() -> impl Strategy<Value = NetworkSpec> {
     let config = prop_oneof![
@@ -128,23 +156,28 @@ fn network_spec() -> impl Strategy<Value = NetworkSpec> {
         1 => Just(Some(("10.7.0.0/24", Some("10.7.0.248/29"), None))),
         1 => Just(Some(("10.9.0.0/31", None, None))),
     ];
-    (0u8..5, config, any::<bool>()).prop_map(|(name, config, internal)| NetworkSpec {
-        name: format!("network-{name}"),
-        driver: "overlay".into(),
-        internal,
-        ipam: Ipam {
-            driver: "default".into(),
-            config: config
-                .into_iter()
-                .map(|(subnet, range, gateway): (&str, Option<&str>, Option<&str>)| IpamConfig {
-                    subnet: Some(subnet.parse().unwrap()),
-                    ip_range: range.map(|range| range.parse().unwrap()),
-                    gateway: gateway.map(|gateway| gateway.parse().unwrap()),
-                })
-                .collect(),
+    (0u8..5, config, any::<bool>(), any::<bool>()).prop_map(
+        |(name, config, internal, encrypted)| NetworkSpec {
+            name: format!("network-{name}"),
+            driver: "overlay".into(),
+            internal,
+            options: options(encrypted),
+            ipam: Ipam {
+                driver: "default".into(),
+                config: config
+                    .into_iter()
+                    .map(|(subnet, range, gateway): (&str, Option<&str>, Option<&str>)| {
+                        IpamConfig {
+                            subnet: Some(subnet.parse().unwrap()),
+                            ip_range: range.map(|range| range.parse().unwrap()),
+                            gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+                        }
+                    })
+                    .collect(),
+            },
+            ..NetworkSpec::default()
         },
-        ..NetworkSpec::default()
-    })
+    )
 }
 
 pub(crate) fn service_spec() -> impl Strategy<Value = ServiceSpec> {
@@ -236,6 +269,10 @@ fn node_op() -> impl Strategy<Value = Change> {
         Availability::Drain,
     ]));
     let labels = proptest::collection::btree_map("[a-c ]", "[xy]?", 0..2);
+    let encryption = prop_oneof![
+        1 => Just(NodeEncryption::default()),
+        4 => (1u64..3).prop_map(esp),
+    ];
     prop_oneof![
         2 => (node(), role.clone()).prop_map(|(id, role)| Change::SetNodeRole { id, role }),
         2 => node().prop_map(|id| Change::DropManager { id }),
@@ -245,12 +282,13 @@ fn node_op() -> impl Strategy<Value = Change> {
             id,
             role,
         }),
-        4 => (node(), 0u8..4, prop::sample::select(vec![0, 40, 1400, 1500, 9000]), any::<bool>(), routes)
-            .prop_map(|(id, host, mtu, v6, routes)| Change::DescribeNode {
+        4 => (node(), 0u8..4, prop::sample::select(vec![0, 40, 1400, 1500, 9000]), prop::bool::weighted(0.2), routes, encryption)
+            .prop_map(|(id, host, mtu, v6, routes, encryption)| Change::DescribeNode {
                 addr: format!("{id}:2377"),
                 id,
                 description: Box::new(NodeDescription {
                     listen_addr: if mtu == 40 { String::new() } else { format!("192.0.2.{host}:2377") },
+                    encryption,
                     ..description(host, mtu, v6, routes)
                 }),
             }),
@@ -314,6 +352,20 @@ fn task_op() -> impl Strategy<Value = Change> {
     ]
 }
 
+fn key_op() -> impl Strategy<Value = Op> {
+    let secret = any::<[u8; 32]>().prop_map(NetworkSecret);
+    prop_oneof![
+        3 => secret.prop_map(|secret| Op::NextKey(Change::AddNetworkKey { generation: 0, secret })),
+        2 => Just(Op::NextKey(Change::SendWithNetworkKey { generation: 0 })),
+        2 => Just(Op::NextKey(Change::RemoveNetworkKey { generation: 0 })),
+        1 => (0u32..4).prop_map(|generation| {
+            Op::Plain(Change::SendWithNetworkKey { generation })
+        }),
+        1 => (0u32..4).prop_map(|generation| Op::Plain(Change::RemoveNetworkKey { generation })),
+        1 => Just(Op::Plain(Change::RotateNetworkKeys)),
+    ]
+}
+
 /// One change.
 pub(crate) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
@@ -325,6 +377,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(id, spec)| Op::Plain(Change::CreateNetwork { id, spec })),
         1 => network().prop_map(|id| Op::Plain(Change::RemoveNetwork { id })),
         12 => service_op(),
+        5 => key_op(),
         3 => task_op().prop_map(Op::Plain),
         30 => (task_op(), any::<usize>()).prop_map(|(change, pick)| Op::At(change, pick)),
     ]
@@ -335,7 +388,9 @@ fn beginning() -> Vec<Op> {
     let mut ops = vec![];
     for n in 0..3 {
         let (id, addr) = (node_id(n), format!("node{n}:2377"));
-        let description = Box::new(description(n, 1500, false, vec![]));
+        let encryption = esp(1);
+        let description = NodeDescription { encryption, ..description(n, 1500, false, vec![]) };
+        let description = Box::new(description);
         let (role, hostname) = (NodeRole::Manager, format!("host-{n}"));
         ops.push(Change::AddNode { id: id.clone(), role, hostname, addr: addr.clone() });
         ops.push(Change::DescribeNode { id, description, addr });
@@ -344,12 +399,14 @@ fn beginning() -> Vec<Op> {
         let mut spec = NetworkSpec {
             name: format!("network-{n}"),
             driver: "overlay".into(),
+            options: options(n < 2),
             ..NetworkSpec::default()
         };
         let subnet = Some(format!("10.5.{n}.0/29").parse().unwrap());
         spec.ipam.config = vec![IpamConfig { subnet, ..IpamConfig::default() }];
         ops.push(Change::CreateNetwork { id: network_id(n), spec });
     }
+    ops.push(Change::AddNetworkKey { generation: 1, secret: NetworkSecret([7; 32]) });
     ops.into_iter().map(Op::Plain).collect()
 }
 

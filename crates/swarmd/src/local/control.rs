@@ -72,6 +72,10 @@ impl ControlApi for LocalControl {
         self.manager().await?.prune_networks(request).await
     }
 
+    async fn rotate_network_keys(&self, request: Request<Empty>) -> Answer<Changed> {
+        self.manager().await?.rotate_network_keys(request).await
+    }
+
     async fn create_service(&self, request: Request<Document>) -> Answer<Changed> {
         self.manager().await?.create_service(request).await
     }

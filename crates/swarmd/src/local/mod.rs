@@ -7,6 +7,8 @@ mod service;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use swarm_balancer::Choice;
 use swarm_images::{ImageStore, Options as ImageOptions};
 use swarm_pki::{NodeIdentity, load_roots};
 use swarm_proto::control::control_server::ControlServer;
@@ -17,7 +19,7 @@ use tokio::sync::{Mutex, RwLock, watch};
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
-use crate::args::Args;
+use crate::args::{Args, Balancer};
 use crate::config::NodeFiles;
 use crate::membership;
 use crate::node::{Host, Node};
@@ -39,6 +41,7 @@ pub(crate) async fn serve(args: Args) -> Result<()> {
         bail!("swarmd must run as root: it makes network namespaces and containers");
     }
     raise_descriptor_limit()?;
+    let balancer = choose_balancer(args.balancer).await?;
     for dir in [&args.state_dir, &args.run_dir] {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     }
@@ -56,7 +59,7 @@ pub(crate) async fn serve(args: Args) -> Result<()> {
         images: ImageStore::open(state_dir.join("images"), images).await?,
         state_dir,
         run_dir,
-        balancer: args.balancer.into(),
+        balancer,
         standing: watch::Sender::default(),
     };
     let node = resume(&host).await?;
@@ -80,6 +83,17 @@ pub(crate) async fn serve(args: Args) -> Result<()> {
         node.shutdown().await?;
     }
     Ok(())
+}
+
+/// At start, in a swarm or not: who asked for what this host lacks hears of it before anything else is done.
+async fn choose_balancer(wanted: Balancer) -> Result<Choice> {
+    let choice = swarm_balancer::choose(wanted.into()).await;
+    let choice = choice.with_context(|| match wanted.to_possible_value() {
+        Some(word) => format!("cannot balance with --balancer {}", word.get_name()),
+        None => "cannot balance".to_owned(),
+    })?;
+    tracing::info!("balancing with {choice}");
+    Ok(choice)
 }
 
 /// Every task costs two descriptors for DNS; the usual soft limit of 1024 is soon reached.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_model::{
-    Availability, ContainerStatus, Id, IpamConfig, Labels, NetworkAttachmentConfig, NetworkSpec,
-    NodeDescription, NodeRole, NodeState, RestartCondition, Service, ServiceSpec, Task, TaskState,
-    TaskStatus, Timestamp,
+    Availability, ContainerStatus, ENCRYPTED_OPTION, ESP_CIPHER, Id, IpamConfig, Labels,
+    NetworkAttachmentConfig, NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeRole,
+    NodeState, RestartCondition, Service, ServiceSpec, Task, TaskState, TaskStatus, Timestamp,
 };
 use swarm_state::{Change, Command, State};
 
@@ -41,6 +41,8 @@ pub(super) struct World {
     /// As the leader's loop has them.
     pub(super) dirty: BTreeSet<Id>,
     pub(super) waiting: BTreeSet<Id>,
+    /// Nodes whose kernel cannot encrypt.
+    pub(super) without_esp: BTreeSet<Id>,
     next_id: u128,
 }
 
@@ -69,6 +71,7 @@ impl World {
             hosts: BTreeMap::new(),
             dirty: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            without_esp: BTreeSet::new(),
             next_id: 0,
         };
         for n in 0..nodes {
@@ -82,7 +85,18 @@ impl World {
     }
 
     pub(super) fn describe(&mut self, id: &Id) {
-        let description = NodeDescription { hostname: id.to_string(), ..Default::default() };
+        let last = id.as_str().bytes().last().unwrap();
+        let encryption = NodeEncryption {
+            cipher: if self.without_esp.contains(id) { "" } else { ESP_CIPHER }.into(),
+            reason: String::new(),
+            incarnation: 1,
+        };
+        let description = NodeDescription {
+            hostname: id.to_string(),
+            data_path_addr: Some([192, 0, 2, last].into()),
+            encryption,
+            ..Default::default()
+        };
         let (id, description) = (id.clone(), Box::new(description));
         self.change(Change::DescribeNode { id, description, addr: String::new() });
     }
@@ -92,6 +106,13 @@ impl World {
             NetworkSpec { name: name.into(), driver: "overlay".into(), ..NetworkSpec::default() };
         let subnet = Some(subnet.parse().unwrap());
         spec.ipam.config = vec![IpamConfig { subnet, ..IpamConfig::default() }];
+        self.change(Change::CreateNetwork { id: name.into(), spec });
+    }
+
+    pub(super) fn encrypted_network(&mut self, name: &str) {
+        let mut spec =
+            NetworkSpec { name: name.into(), driver: "overlay".into(), ..NetworkSpec::default() };
+        spec.options.insert(ENCRYPTED_OPTION.into(), String::new());
         self.change(Change::CreateNetwork { id: name.into(), spec });
     }
 
@@ -148,7 +169,11 @@ impl World {
             next_id += 1;
             Id::from_random(next_id)
         };
-        let plan = plan(&self.state, &facts, &dirty, &mut new_id);
+        let mut plan = plan(&self.state, &facts, &dirty, &mut new_id);
+        if let Some(generation) = plan.new_key {
+            let secret = NetworkSecret([generation as u8; 32]);
+            plan.changes.insert(0, Change::AddNetworkKey { generation, secret });
+        }
         self.next_id = next_id;
         self.waiting.clone_from(&plan.waiting);
         self.check_stops(&plan);

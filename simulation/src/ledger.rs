@@ -1,0 +1,301 @@
+//! What has been committed, and the state that follows from it: the truth that everybody is held to. Each
+//! revision is applied here too, by the product's own `State::apply`, and its invariants are checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use swarm_manager::Manager;
+use swarm_model::{TaskState, codec};
+use swarm_raft::Role;
+use swarm_raft::disk::Stored;
+use swarm_state::{Command, State, Touched};
+
+use crate::disk::Disk;
+use crate::net::HostId;
+
+/// An invariant does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its name.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+pub(crate) type Checked = Result<(), Violation>;
+
+pub(crate) fn violated<T>(
+    invariant: &'static str,
+    what: impl Into<String>,
+) -> Result<T, Violation> {
+    Err(Violation { invariant, what: what.into() })
+}
+
+/// A service as of a revision; none when it is gone.
+pub(crate) type Wanted = Option<(String, u64, Vec<String>)>;
+
+/// A task's stop was ordered at this revision.
+pub(crate) struct Stop {
+    pub(crate) task: String,
+    pub(crate) service: String,
+    pub(crate) service_name: String,
+    pub(crate) endpoints: Vec<(String, Ipv4Addr)>,
+    /// The nodes that must have withdrawn it.
+    pub(crate) nodes: BTreeSet<String>,
+}
+
+/// The committed log and its state.
+#[derive(Default)]
+pub(crate) struct Ledger {
+    entries: BTreeMap<u64, Stored>,
+    pub(crate) state: State,
+    /// All that was ever handed out: network and address.
+    allocated: BTreeSet<(String, Ipv4Addr)>,
+    tasks: BTreeMap<String, (TaskState, TaskState)>,
+    forgotten: BTreeSet<String>,
+    /// How each service was after each revision that touched it.
+    services: BTreeMap<String, BTreeMap<u64, Wanted>>,
+    networks: BTreeMap<String, BTreeMap<u64, bool>>,
+    vnis: BTreeMap<String, u32>,
+    /// Who led each term, with its candidate.
+    leaders: BTreeMap<u64, HostId>,
+    /// How far each host's log was compared, by host and generation.
+    compared: BTreeMap<(HostId, u64), u64>,
+    pub(crate) stops: Vec<Stop>,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Ledger {
+        Ledger { state: State::new(), ..Ledger::default() }
+    }
+
+    /// The index of the last committed entry.
+    pub(crate) fn end(&self) -> u64 {
+        self.entries.last_key_value().map_or(0, |(index, _)| *index)
+    }
+
+    /// Compares a manager's applied log with what is known, and learns from it what is new.
+    pub(crate) fn hear(
+        &mut self,
+        host: HostId,
+        generation: u64,
+        manager: &Manager,
+        disk: &Disk,
+    ) -> Checked {
+        let (applied, role, term) = {
+            let status = manager.raft().status();
+            let status = status.borrow();
+            (status.last_applied.unwrap_or(0), status.role.clone(), status.term)
+        };
+        if let Role::Failed(reason) = role {
+            return violated("no manager fails", format!("host {host}: {reason}"));
+        }
+        let compared = self.compared.get(&(host, generation)).copied();
+        if compared.is_none_or(|compared| applied > compared) {
+            self.compare(host, generation, applied, disk)?;
+        }
+        if role == Role::Leader {
+            self.crown(host, term)?;
+        }
+        Ok(())
+    }
+
+    fn crown(&mut self, host: HostId, term: u64) -> Checked {
+        match self.leaders.insert(term, host) {
+            Some(other) if other != host => violated(
+                "one leader a term",
+                format!("hosts {other} and {host} both led term {term}"),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn compare(&mut self, host: HostId, generation: u64, applied: u64, disk: &Disk) -> Checked {
+        let from = self.compared.get(&(host, generation)).map_or(0, |compared| compared + 1);
+        let entries = disk.entries(from).map_err(|e| Violation {
+            invariant: "logs are readable",
+            what: format!("host {host}: {e}"),
+        })?;
+        let mut reached = from.saturating_sub(1);
+        for entry in entries.into_iter().take_while(|entry| entry.index <= applied) {
+            reached = entry.index;
+            match self.entries.get(&entry.index) {
+                Some(known) if *known == entry => {}
+                Some(known) => {
+                    return violated(
+                        "committed log prefixes agree",
+                        format!("host {host} has {entry:?}, committed was {known:?}"),
+                    );
+                }
+                None if entry.index == self.end() + 1 || self.entries.is_empty() => {
+                    self.commit(entry)?;
+                }
+                None => {
+                    return violated(
+                        "committed log prefixes agree",
+                        format!(
+                            "host {host} applied entry {}, {} is unknown",
+                            entry.index,
+                            self.end() + 1
+                        ),
+                    );
+                }
+            }
+        }
+        // A leader may have applied what its own disk has not got yet.
+        self.compared.insert((host, generation), reached);
+        Ok(())
+    }
+
+    fn commit(&mut self, entry: Stored) -> Checked {
+        let (index, command) = (entry.index, entry.command.clone());
+        self.entries.insert(index, entry);
+        let Some(command) = command else { return Ok(()) };
+        let Ok(command) = codec::decode::<Command>(&command) else { return Ok(()) };
+        let (_, touched) = self.state.apply(index, command);
+        for object in &touched {
+            match object {
+                Touched::Service(id) => self.note_service(index, id.as_str()),
+                Touched::Network(id) => {
+                    let exists = self.state.network(id.as_str()).is_some();
+                    let history = self.networks.entry(id.to_string()).or_default();
+                    history.insert(index, exists);
+                }
+                _ => {}
+            }
+        }
+        self.check_addresses(index)?;
+        self.check_tasks(index, &touched)
+    }
+
+    fn note_service(&mut self, index: u64, id: &str) {
+        let service = self.state.service(id).filter(|service| !service.pending_delete);
+        let wanted = service.map(|service| {
+            let env = service.spec.task_template.container_spec.env.clone();
+            (service.spec.name.clone(), service.replicas(), env)
+        });
+        self.services.entry(id.to_owned()).or_default().insert(index, wanted);
+    }
+
+    /// The service as it was after `revision`; none also if it was never there.
+    pub(crate) fn service_at(&self, id: &str, revision: u64) -> Wanted {
+        let history = self.services.get(id)?;
+        history.range(..=revision).next_back()?.1.clone()
+    }
+
+    /// All that the service was at some moment from `revision` on.
+    pub(crate) fn service_since(&self, id: &str, revision: u64) -> Vec<Wanted> {
+        let mut all = vec![self.service_at(id, revision)];
+        if let Some(history) = self.services.get(id) {
+            all.extend(history.range(revision + 1..).map(|(_, wanted)| wanted.clone()));
+        }
+        all
+    }
+
+    pub(crate) fn services(&self) -> impl Iterator<Item = &String> {
+        self.services.keys()
+    }
+
+    pub(crate) fn network_at(&self, id: &str, revision: u64) -> bool {
+        let history = self.networks.get(id);
+        history.and_then(|h| h.range(..=revision).next_back()).is_some_and(|(_, exists)| *exists)
+    }
+
+    /// Whether a task that takes traffic, or has since the newest revision, has the address.
+    pub(crate) fn is_ready(&self, network: &str, addr: Ipv4Addr) -> bool {
+        let has = |task: &swarm_model::Task| {
+            let mut of_network =
+                task.networks_attachments.iter().filter(|a| a.network.id.as_str() == network);
+            of_network.any(|a| a.addresses.iter().any(|held| held.addr() == addr))
+        };
+        self.state.tasks_in(&network.into()).any(|task| {
+            has(task) && self.state.endpoint_state(task) == swarm_model::EndpointState::Ready
+        })
+    }
+
+    /// The VNI that a network has or had.
+    pub(crate) fn network_vni(&self, id: &str) -> Option<u32> {
+        self.vnis.get(id).copied()
+    }
+
+    pub(crate) fn was_allocated(&self, network: &str, addr: Ipv4Addr) -> bool {
+        self.allocated.contains(&(network.to_owned(), addr))
+    }
+
+    fn check_addresses(&mut self, index: u64) -> Checked {
+        let state = &self.state;
+        let mut vnis = BTreeSet::new();
+        for network in state.networks() {
+            if !vnis.insert(network.vni) {
+                return violated("no VNI twice", format!("{} at {index}", network.vni));
+            }
+            self.vnis.insert(network.id.to_string(), network.vni);
+            let mut taken = BTreeSet::from([network.gateway]);
+            let vips = state.services_in(&network.id).flat_map(|service| {
+                service.endpoint.virtual_ips.iter().filter(|vip| vip.network_id == network.id)
+            });
+            let vips: Vec<Ipv4Addr> = vips.map(|vip| vip.addr.addr()).collect();
+            let tasks = state.tasks_in(&network.id).flat_map(|task| &task.networks_attachments);
+            let tasks = tasks.filter(|a| a.network.id == network.id).flat_map(|a| &a.addresses);
+            for addr in vips.into_iter().chain(tasks.map(|addr| addr.addr())) {
+                if !taken.insert(addr) {
+                    let what = format!("{addr} in {} at {index}", network.spec.name);
+                    return violated("no address or VIP twice", what);
+                }
+                self.allocated.insert((network.id.to_string(), addr));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_tasks(&mut self, index: u64, touched: &[Touched]) -> Checked {
+        for object in touched {
+            let Touched::Task(id, _) = object else { continue };
+            let id = id.as_str();
+            let Some(task) = self.state.task(id).cloned() else {
+                self.tasks.remove(id);
+                self.forgotten.insert(id.to_owned());
+                continue;
+            };
+            if self.forgotten.contains(id) {
+                return violated("no id twice", format!("task {id} is back at {index}"));
+            }
+            let now = (task.status.state, task.desired_state);
+            let before = self.tasks.insert(id.to_owned(), now);
+            let Some(before) = before else { continue };
+            if now.0 < before.0 || now.1 < before.1 {
+                let what = format!("task {id} from {before:?} to {now:?} at {index}");
+                return violated("task state only forward", what);
+            }
+            let stops = before.1 <= TaskState::Running && now.1 > TaskState::Running;
+            let alive = self.state.node(task.node_id.as_str()).is_some_and(|n| n.is_alive());
+            // Tasks of nodes thought lost are given up at once, whether or not the node comes back meanwhile.
+            let withdrawn = task.withdrawn.is_some();
+            if stops && withdrawn && alive && task.status.state == TaskState::Running {
+                self.stops.push(self.stop(&task));
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&self, task: &swarm_model::Task) -> Stop {
+        let endpoints = task.networks_attachments.iter().filter_map(|attachment| {
+            let addr = attachment.addresses.first()?.addr();
+            Some((attachment.network.id.to_string(), addr))
+        });
+        let nodes = task.networks_attachments.iter().flat_map(|attachment| {
+            let nodes = self.state.nodes_in(&attachment.network.id);
+            let alive = |id: &swarm_model::NodeId| {
+                self.state.node(id.as_str()).is_some_and(|node| node.is_alive())
+            };
+            nodes.into_iter().filter(alive).map(|id| id.to_string()).collect::<Vec<_>>()
+        });
+        Stop {
+            task: task.id.to_string(),
+            service: task.service_id.to_string(),
+            service_name: task.service_name.clone(),
+            endpoints: endpoints.collect(),
+            nodes: nodes.collect(),
+        }
+    }
+}

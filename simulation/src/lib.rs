@@ -1,0 +1,29 @@
+//! Whole swarms in one thread, on a network, disks, kernels and clocks that are simulated: the same seed gives
+//! the same swarm, to the last bit. The managers and workers are the product's own.
+//!
+//! - [`run`] is one simulation: a swarm comes up, things go wrong, all is repaired, everything must settle;
+//! - `determinism` and `random`: where time and chance come from;
+//! - `node`: a host, with `net`, `disk` and `kernel` below the product's `Manager` and `Worker`;
+//! - `faults`: what goes wrong; `client`: users, and what they were promised;
+//! - `ledger` and `checks`: what must hold at every step, by name;
+//! - `break_it`: bugs made on purpose, to show that they are found.
+
+#![deny(unsafe_code)]
+
+mod break_it;
+mod checks;
+mod client;
+mod determinism;
+mod disk;
+mod faults;
+mod kernel;
+mod ledger;
+mod net;
+mod node;
+mod random;
+mod run;
+
+pub use break_it::Break;
+pub use client::Traffic;
+pub use ledger::Violation;
+pub use run::{Plan, Report, run};

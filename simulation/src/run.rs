@@ -1,0 +1,455 @@
+//! One simulation from its seed to its end.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
+use std::time::Duration;
+
+use swarm_manager::Manager;
+use swarm_model::{TaskState, codec};
+use swarm_pki::Role;
+use swarm_proto::control::control_server::Control as _;
+use swarm_proto::control::{RemoveNodeRequest, WatchServiceRequest};
+use swarm_raft::Role as RaftRole;
+use swarm_state::{Change, Command};
+use tokio_stream::StreamExt;
+use tonic::Request;
+
+use crate::break_it::Break;
+use crate::checks::{Withdrawn, check_allocated, check_stop, is_paused, settled};
+use crate::client::{Clients, Traffic};
+use crate::determinism;
+use crate::faults::Faults;
+use crate::ledger::{Checked, Ledger, Violation, violated};
+use crate::net::{HostId, Net};
+use crate::node::{Fate, Node, Shared};
+use crate::random::Random;
+
+/// Milliseconds that all hosts run before any of them hears another.
+const TICK: u64 = 5;
+/// How long the swarm may take to come up, and to settle in the end.
+const BOOT: u64 = 30_000;
+const SETTLE: u64 = 60_000;
+
+/// What to simulate.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// All chance comes from it.
+    pub seed: u64,
+    /// What is broken on purpose.
+    pub broken: Option<Break>,
+    /// Tell what happens.
+    pub verbose: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The invariant that does not hold, if any.
+    pub violation: Option<Violation>,
+    /// Virtual milliseconds.
+    pub time: u64,
+    /// How long the swarm took to settle after the last fault.
+    pub settled_in: u64,
+    /// Things that went wrong on purpose.
+    pub faults: u64,
+    /// Log entries committed.
+    pub entries: u64,
+    /// What users did.
+    pub traffic: Traffic,
+    /// The same for two runs of a seed, unless they differ.
+    pub fingerprint: u64,
+}
+
+thread_local! {
+    static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Panics of simulated programs are violations: their text is kept, and not printed.
+fn catch_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let former = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if determinism::is_simulating() {
+                PANIC.with_borrow_mut(|panic| *panic = Some(info.to_string().replace('\n', " ")));
+            } else {
+                former(info);
+            }
+        }));
+    });
+}
+
+/// Simulates, on a thread of its own: what threads keep for themselves begins anew for each seed.
+pub fn run(plan: Plan) -> Report {
+    catch_panics();
+    let simulation = std::thread::Builder::new().stack_size(16 << 20).spawn(move || {
+        let dir = folder();
+        determinism::enter(plan.seed);
+        World::new(plan, dir.path()).run()
+    });
+    match simulation.map(std::thread::JoinHandle::join) {
+        Ok(Ok(report)) => report,
+        _ => Report {
+            violation: Some(Violation {
+                invariant: "the simulation itself works",
+                what: "its thread panicked".to_owned(),
+            }),
+            time: 0,
+            settled_in: 0,
+            faults: 0,
+            entries: 0,
+            traffic: Traffic::default(),
+            fingerprint: 0,
+        },
+    }
+}
+
+/// In memory, if there is such a place.
+fn folder() -> tempfile::TempDir {
+    let shm = tempfile::Builder::new().prefix("swarm-sim-").tempdir_in("/dev/shm");
+    shm.or_else(|_| tempfile::tempdir()).expect("a temporary folder can be made")
+}
+
+/// A manager that leads, or thinks that it does.
+pub(crate) fn leader(nodes: &[Node]) -> Option<(&Node, Arc<Manager>)> {
+    nodes.iter().find_map(|node| {
+        let manager = node.manager()?;
+        let leads = manager.raft().status().borrow().role == RaftRole::Leader;
+        leads.then_some((node, manager))
+    })
+}
+
+/// `node rm --force`, asked of the leader, for the hosts that do not come back or shall not.
+pub(crate) fn remove_lost(nodes: &[Node], ledger: &Ledger) {
+    let Some((leader, manager)) = leader(nodes) else { return };
+    for node in nodes.iter().filter(|node| matches!(node.fate, Fate::Lost | Fate::Removed)) {
+        let known = node.node_id().filter(|id| ledger.state.node(id).is_some());
+        let Some(name) = known else { continue };
+        let control = manager.control();
+        leader.spawn(async move {
+            // It is refused while a manager does not count as down, and asked again.
+            let _ =
+                control.remove_node(Request::new(RemoveNodeRequest { name, force: true })).await;
+        });
+    }
+}
+
+struct World {
+    plan: Plan,
+    now: u64,
+    net: Net,
+    nodes: Vec<Node>,
+    ledger: Ledger,
+    clients: Clients,
+    random: Random,
+    /// Changes of each kernel that were looked at.
+    looked: BTreeMap<HostId, u64>,
+    withdrawn: Withdrawn,
+    faults: u64,
+    settled_in: u64,
+}
+
+impl World {
+    fn new(plan: Plan, dir: &Path) -> World {
+        let mut random = Random::new(plan.seed);
+        let net = Net::new(random.split());
+        let managers = [1u8, 3, 3, 3, 5][random.within(0..5) as usize];
+        let workers = random.within(2..5) as u8;
+        let shared = Shared {
+            net: net.clone(),
+            tokens: Arc::default(),
+            managers: (1..=managers).collect(),
+            broken: plan.broken,
+            snapshot_every: random.within(40..400),
+        };
+        // Some join later: up to one manager and one worker.
+        let (more_managers, more_workers) = (random.within(0..2) as u8, random.within(0..2) as u8);
+        let all = managers + workers + more_managers + more_workers;
+        let nodes = (1..=all).map(|host| {
+            let first = host <= managers + workers;
+            let manages =
+                host <= managers || (!first && host <= managers + workers + more_managers);
+            let role = if manages { Role::Manager } else { Role::Worker };
+            let own = dir.join(host.to_string());
+            std::fs::create_dir_all(&own).expect("a folder can be made");
+            let mut node = Node::new(host, role, shared.clone(), own, &mut random);
+            node.fate = if first { Fate::Here } else { Fate::ToCome };
+            node
+        });
+        let nodes = nodes.collect();
+        let clients = Clients::new(random.split());
+        World {
+            plan,
+            now: 0,
+            net,
+            nodes,
+            ledger: Ledger::new(),
+            clients,
+            random,
+            looked: BTreeMap::new(),
+            withdrawn: Withdrawn::default(),
+            faults: 0,
+            settled_in: 0,
+        }
+    }
+
+    fn run(mut self) -> Report {
+        let violation = self.live().err();
+        if let Some(violation) = &violation {
+            self.say(|| format!("VIOLATION: {}: {}", violation.invariant, violation.what));
+        }
+        for node in &mut self.nodes {
+            node.kill();
+        }
+        let mut fingerprint = self.now ^ self.ledger.end().rotate_left(32);
+        for id in self.ledger.state.tasks().map(|task| task.id.to_string()) {
+            for byte in id.bytes() {
+                fingerprint = fingerprint.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte);
+            }
+        }
+        Report {
+            violation,
+            time: self.now,
+            settled_in: self.settled_in,
+            faults: self.faults,
+            entries: self.ledger.end(),
+            traffic: self.clients.traffic,
+            fingerprint,
+        }
+    }
+
+    fn say(&self, what: impl FnOnce() -> String) {
+        if self.plan.verbose {
+            println!("{:>7} ms  {}", self.now, what());
+        }
+    }
+
+    fn live(&mut self) -> Checked {
+        self.boot()?;
+        self.chaos()?;
+        self.settle()
+    }
+
+    fn boot(&mut self) -> Checked {
+        for node in self.nodes.iter_mut().filter(|node| node.fate == Fate::Here) {
+            node.start(0);
+        }
+        let mut reason = String::new();
+        while self.now < BOOT {
+            self.tick()?;
+            match self.is_up() {
+                Ok(()) => {
+                    self.say(|| "the swarm is up".to_owned());
+                    return Ok(());
+                }
+                Err(why) => reason = why,
+            }
+        }
+        violated("a swarm comes up", reason)
+    }
+
+    fn is_up(&self) -> Result<(), String> {
+        for node in self.nodes.iter().filter(|node| node.fate == Fate::Here) {
+            let id = node.node_id().ok_or_else(|| format!("host {} has not joined", node.host))?;
+            let known = self.ledger.state.node(&id);
+            let known = known.ok_or_else(|| format!("host {} is not known", node.host))?;
+            if node.role == Role::Worker && !known.is_alive() {
+                return Err(format!("host {} is not ready", node.host));
+            }
+            if let Some(manager) = node.manager()
+                && !manager
+                    .raft()
+                    .status()
+                    .borrow()
+                    .voters
+                    .iter()
+                    .any(|v| v.id == self.raft_id(node))
+            {
+                return Err(format!("host {} does not vote", node.host));
+            }
+        }
+        Ok(())
+    }
+
+    fn raft_id(&self, node: &Node) -> u64 {
+        node.seen().member.as_ref().map_or(0, |member| member.raft_id)
+    }
+
+    fn chaos(&mut self) -> Checked {
+        let end = self.now + self.random.within(2_000..10_000);
+        let mut faults = Faults::new(self.random.split(), self.now);
+        let mut ask_at = self.now;
+        while self.now < end {
+            for what in faults.step(self.now, &mut self.nodes, &self.net, &self.ledger) {
+                self.say(|| what);
+            }
+            if self.now >= ask_at {
+                ask_at = self.now + self.random.within(20..400);
+                self.ask();
+            }
+            self.tick()?;
+        }
+        faults.heal(self.now, &mut self.nodes, &self.net);
+        for node in self.nodes.iter_mut().filter(|node| node.fate == Fate::ToCome) {
+            node.start(self.now);
+        }
+        self.faults = faults.count;
+        self.say(|| "all is repaired".to_owned());
+        Ok(())
+    }
+
+    fn ask(&mut self) {
+        let managers: Vec<usize> =
+            (0..self.nodes.len()).filter(|at| self.nodes[*at].manager().is_some()).collect();
+        let Some(at) = self.random.pick(&managers).copied() else { return };
+        let Some(manager) = self.nodes[at].manager() else { return };
+        let ask = self.clients.ask(manager.control());
+        self.nodes[at].spawn(ask);
+    }
+
+    fn settle(&mut self) -> Checked {
+        let began = self.now;
+        let mut reason = String::new();
+        while self.now < began + SETTLE {
+            self.tick()?;
+            if !self.now.is_multiple_of(100) {
+                continue;
+            }
+            if self.now.is_multiple_of(2_000) {
+                remove_lost(&self.nodes, &self.ledger);
+            }
+            let settled = settled(&self.ledger, &self.nodes);
+            match settled.and_then(|()| self.is_up()).and_then(|()| self.managers_agree()) {
+                Ok(()) => {
+                    self.settled_in = self.now - began;
+                    self.say(|| "all is settled".to_owned());
+                    self.clients.check_all_kept()?;
+                    return self.all_acknowledge();
+                }
+                Err(why) => reason = why,
+            }
+        }
+        violated("everything settles", reason)
+    }
+
+    /// All replicas are the same, and as the committed log has it.
+    fn managers_agree(&self) -> Result<(), String> {
+        let expected = self.ledger.state.to_snapshot();
+        for node in &self.nodes {
+            if let Some(manager) = node.manager()
+                && manager.store().read().to_snapshot() != expected
+            {
+                return Err(format!("host {}'s replica differs from the log", node.host));
+            }
+        }
+        Ok(())
+    }
+
+    /// Managers say themselves that each service is in force on every node.
+    fn all_acknowledge(&mut self) -> Checked {
+        let services: Vec<String> = self
+            .ledger
+            .state
+            .services()
+            .filter(|s| !is_paused(s))
+            .map(|s| s.id.to_string())
+            .collect();
+        let until = self.now + 10_000;
+        for service in services {
+            let converged = Arc::new(AtomicBool::new(false));
+            while !converged.load(Ordering::Relaxed) {
+                // Asked again from time to time: the leader that was asked may not lead any more.
+                if self.now.is_multiple_of(1_000) {
+                    self.watch(&service, &converged);
+                }
+                if self.now > until {
+                    return violated("all nodes acknowledge", format!("service {service}"));
+                }
+                self.tick()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn watch(&self, service: &str, converged: &Arc<AtomicBool>) {
+        let Some((node, manager)) = leader(&self.nodes) else { return };
+        let (seen, control) = (converged.clone(), manager.control());
+        let request = WatchServiceRequest { service: service.to_owned(), revision: 0 };
+        node.spawn(async move {
+            let Ok(answer) = control.watch_service(Request::new(request)).await else { return };
+            let mut progress = answer.into_inner();
+            while let Some(Ok(progress)) = progress.next().await {
+                if progress.converged {
+                    seen.store(true, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+
+    fn tick(&mut self) -> Checked {
+        self.now += TICK;
+        self.net.advance(self.now);
+        for node in &mut self.nodes {
+            node.step(self.now);
+        }
+        self.check()
+    }
+
+    fn check(&mut self) -> Checked {
+        if let Some(panic) = PANIC.with_borrow_mut(Option::take) {
+            return violated("no program panics", panic);
+        }
+        for node in &self.nodes {
+            if let Some(reason) = node.seen().failed.take() {
+                return violated("no program fails", format!("host {}: {reason}", node.host));
+            }
+        }
+        for node in &self.nodes {
+            if let Some(manager) = node.manager() {
+                self.ledger.hear(node.host, node.generation, &manager, &node.disk)?;
+            }
+        }
+        for stop in std::mem::take(&mut self.ledger.stops) {
+            check_stop(&stop, &self.nodes)?;
+            self.withdrawn.note(&stop);
+        }
+        for node in &self.nodes {
+            let changes = node.kernel.changes();
+            if self.looked.insert(node.host, changes) != Some(changes) {
+                check_allocated(node.host, &node.kernel, &self.ledger)?;
+                self.withdrawn.check(node, &self.ledger)?;
+            }
+        }
+        if self.plan.broken == Some(Break::WithdrawOrder) {
+            self.stop_too_soon();
+        }
+        self.clients.check(&self.ledger)
+    }
+
+    /// The bug of [`Break::WithdrawOrder`].
+    fn stop_too_soon(&self) {
+        let Some((node, manager)) = leader(&self.nodes) else { return };
+        let state = manager.store().read();
+        let withdrawn = state
+            .tasks()
+            .filter(|task| task.withdrawn.is_some() && task.desired_state <= TaskState::Running);
+        let stop = |task: &Arc<swarm_model::Task>| Change::SetDesiredState {
+            id: task.id.clone(),
+            state: TaskState::Shutdown,
+        };
+        let changes: Vec<Change> = withdrawn.map(stop).collect();
+        if changes.is_empty() {
+            return;
+        }
+        let command = codec::encode(&Command { now: swarm_manager::clock::now(), changes });
+        let raft = manager.raft().clone();
+        node.spawn(async move {
+            // It is only a bug: whether it succeeds is no matter.
+            let _ =
+                tokio::time::timeout(Duration::from_secs(1), raft.propose(command.into())).await;
+        });
+    }
+}

@@ -1,0 +1,92 @@
+//! Whole swarms by the seed, and that the simulation can fail.
+#![allow(missing_docs)]
+
+use std::process::Command;
+
+/// What the program says, and whether all seeds passed.
+fn simulate(arguments: &[&str]) -> (String, bool) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_swarm-simulation"));
+    let output = command.args(arguments).env_remove("RUST_LOG").output().unwrap();
+    (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success())
+}
+
+fn all_hold(first: &str) {
+    let (said, passed) = simulate(&["--seeds", "100", "--seed", first]);
+    assert!(passed, "{said}");
+}
+
+// In parts, so that they run beside each other.
+#[test]
+fn seeds_1_to_100() {
+    all_hold("1");
+}
+
+#[test]
+fn seeds_101_to_200() {
+    all_hold("101");
+}
+
+#[test]
+fn seeds_201_to_300() {
+    all_hold("201");
+}
+
+#[test]
+fn seeds_301_to_400() {
+    all_hold("301");
+}
+
+#[test]
+fn seeds_401_to_500() {
+    all_hold("401");
+}
+
+#[test]
+fn a_seed_replays_to_the_last_bit() {
+    let told = |seed| {
+        let (said, _) = simulate(&["--seeds", "1", "--seed", seed, "--verbose"]);
+        let (told, _duration) = said.trim_end().rsplit_once('\n').unwrap().to_owned();
+        told.to_owned()
+    };
+    let first = told("7");
+    assert!(first.contains("all is settled"), "{first}");
+    assert_eq!(first, told("7"));
+    assert_ne!(first, told("8"));
+}
+
+fn found(broken: &str, invariants: &[&str]) {
+    let (said, passed) = simulate(&["--seeds", "100", "--break", broken]);
+    assert!(!passed, "it is not found: {said}");
+    assert!(invariants.iter().any(|invariant| said.contains(invariant)), "{said}");
+}
+
+#[test]
+fn a_disk_that_lies_about_its_sync_is_found() {
+    found(
+        "fsync",
+        &[
+            "committed log prefixes agree",
+            "acknowledged writes stay",
+            "no program fails",
+            "no program panics",
+        ],
+    );
+}
+
+#[test]
+fn managers_that_grant_every_vote_are_found() {
+    found(
+        "quorum",
+        &[
+            "committed log prefixes agree",
+            "one leader a term",
+            "no program panics",
+            "no manager fails",
+        ],
+    );
+}
+
+#[test]
+fn tasks_that_stop_before_they_are_withdrawn_are_found() {
+    found("withdraw-order", &["withdrawn everywhere before it is stopped"]);
+}

@@ -1,0 +1,20 @@
+//! `cargo xtask sim`: whole swarms in one thread, by the seed.
+
+use crate::run::{cargo, status};
+use anyhow::Result;
+use clap::Args;
+
+/// Options of `cargo xtask sim`.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Options {
+    /// Those of the simulation; --help lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// Builds the simulation and runs it.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let simulation = ["run", "--quiet", "-p", "swarm-simulation", "--"];
+    status(cargo().args(simulation).args(&options.arguments))
+}
