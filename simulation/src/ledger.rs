@@ -62,7 +62,15 @@ pub(crate) struct Ledger {
     /// How far each host's log was compared, by host and generation.
     compared: BTreeMap<(HostId, u64), u64>,
     pub(crate) stops: Vec<Stop>,
+    /// Milliseconds of virtual time.
+    pub(crate) now: u64,
+    /// Since when each node that is ready has been.
+    ready_since: BTreeMap<String, u64>,
 }
+
+/// A node that has just come back still has the kernel it left with, and its return may overtake what was
+/// decided while it counted as dead. It has this many milliseconds.
+const RETURN: u64 = 1_000;
 
 impl Ledger {
     pub(crate) fn new() -> Ledger {
@@ -156,6 +164,14 @@ impl Ledger {
         for object in &touched {
             match object {
                 Touched::Service(id) => self.note_service(index, id.as_str()),
+                Touched::Node(id) => {
+                    let alive = self.state.node(id.as_str()).is_some_and(|node| node.is_alive());
+                    if alive {
+                        self.ready_since.entry(id.to_string()).or_insert(self.now);
+                    } else {
+                        self.ready_since.remove(id.as_str());
+                    }
+                }
                 Touched::Network(id) => {
                     let exists = self.state.network(id.as_str()).is_some();
                     let history = self.networks.entry(id.to_string()).or_default();
@@ -285,10 +301,10 @@ impl Ledger {
         });
         let nodes = task.networks_attachments.iter().flat_map(|attachment| {
             let nodes = self.state.nodes_in(&attachment.network.id);
-            let alive = |id: &swarm_model::NodeId| {
-                self.state.node(id.as_str()).is_some_and(|node| node.is_alive())
+            let lives = |id: &swarm_model::NodeId| {
+                self.ready_since.get(id.as_str()).is_some_and(|since| since + RETURN < self.now)
             };
-            nodes.into_iter().filter(alive).map(|id| id.to_string()).collect::<Vec<_>>()
+            nodes.into_iter().filter(lives).map(|id| id.to_string()).collect::<Vec<_>>()
         });
         Stop {
             task: task.id.to_string(),

@@ -391,6 +391,7 @@ impl World {
 
     fn tick(&mut self) -> Checked {
         self.now += TICK;
+        self.ledger.now = self.now;
         self.net.advance(self.now);
         for node in &mut self.nodes {
             node.step(self.now);
