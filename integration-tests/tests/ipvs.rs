@@ -257,8 +257,10 @@ fn drift_is_repaired_and_logged(lab: &Lab) {
 /// Containers, balancing and an open connection go on without a `swarmd`, and the next one takes them over.
 fn a_killed_daemon_changes_nothing(lab: &Lab) {
     let web = lab.web();
-    let client = &lab.client[1];
-    let node = lab.node_of(client);
+    // The one of the only manager: nobody takes its node for dead, however long it is down.
+    let node = lab.cluster.node(1);
+    let here = |task: &&Task| task.node == node.name();
+    let client = lab.client.iter().find(here).expect("a client there");
     let containers = whoami_processes(&node);
     assert!(containers.len() >= 2, "{containers:?}");
     thread::scope(|scope| {

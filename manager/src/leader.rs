@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_model::ServiceId;
+use swarm_model::{NodeId, ServiceId};
 use swarm_raft::{Raft, Role, Status};
 use swarm_state::{Change, State, Touched};
 use tokio::sync::broadcast::error::TryRecvError;
@@ -28,6 +28,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// Leads whenever this manager is the leader.
 pub(crate) struct Leader {
+    pub(crate) node_id: NodeId,
     pub(crate) store: Store,
     pub(crate) raft: Raft,
     pub(crate) fleet: Fleet,
@@ -119,7 +120,12 @@ impl Leader {
         let state = self.store.read();
         let ready = state.nodes().filter(|node| node.is_alive());
         self.fleet.expect(ready.map(|node| (&node.id, node.meta.version.index)));
-        let facts = Facts { now: clock::now(), nodes: self.fleet.facts(), dead_after: DEAD_AFTER };
+        let mut nodes = self.fleet.facts();
+        if let Some(own) = nodes.get_mut(&self.node_id) {
+            // Whoever decides is alive: the node's agent may only be busy, as after a restart.
+            own.silence = Duration::ZERO;
+        }
+        let facts = Facts { now: clock::now(), nodes, dead_after: DEAD_AFTER };
         dirty.append(waiting);
         let mut plan = plan(&state, &facts, dirty, &mut clock::new_id);
         if let Some(generation) = plan.new_key {

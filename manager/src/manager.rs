@@ -181,7 +181,10 @@ impl Manager {
         let demotions =
             Demotions { store: store.clone(), raft: raft.clone(), proposer: proposer.clone() };
         loops.spawn(demotions.run());
-        loops.spawn(Leader { store, raft: raft.clone(), fleet, proposer }.run());
+        loops.spawn(
+            Leader { node_id: options.node_id.clone(), store, raft: raft.clone(), fleet, proposer }
+                .run(),
+        );
         Ok(Manager {
             options,
             raft,

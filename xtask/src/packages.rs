@@ -25,7 +25,7 @@ const PACKAGES: [&str; 13] = [
 ];
 
 /// What the VM needs: an emulator, what unpacks its kernel, and what its tests call.
-const VM_PACKAGES: [&str; 11] = [
+const VM_PACKAGES: [&str; 12] = [
     "qemu-system-x86",
     "kmod",
     "e2fsprogs",

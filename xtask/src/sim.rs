@@ -1,5 +1,6 @@
 //! `cargo xtask sim`: whole swarms in one thread, by the seed.
 
+use crate::binaries::VM_PROFILE;
 use crate::run::{cargo, status};
 use anyhow::Result;
 use clap::Args;
@@ -15,6 +16,15 @@ pub(crate) struct Options {
 
 /// Builds the simulation and runs it.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let simulation = ["run", "--quiet", "-p", "swarm-simulation", "--"];
-    status(cargo().args(simulation).args(&options.arguments))
+    simulate(options.arguments.iter().map(String::as_str))
+}
+
+/// Part of the tests: enough seeds to find what is easily found.
+pub(crate) fn test() -> Result<()> {
+    simulate(["--seeds", "500", "--jobs", "2"].into_iter())
+}
+
+fn simulate<'a>(arguments: impl Iterator<Item = &'a str>) -> Result<()> {
+    let run = ["run", "--quiet", "--profile", VM_PROFILE, "-p", "swarm-simulation", "--"];
+    status(cargo().args(run).args(arguments))
 }
