@@ -20,12 +20,15 @@ const PORT: u16 = 4790;
 /// What 1500 bytes of underlay leave: IP 20, ESP 8 + 8 + 2 + 16, UDP 8, VXLAN 8, Ethernet 14.
 const MTU: usize = 1416;
 
+/// A check of the one cluster.
+type Step = fn(&Cluster);
+
 #[test]
 #[ignore = "needs a kernel with IPsec ESP: cargo xtask vm test"]
 fn encrypted() {
     let cluster = Cluster::with("esp", |options| options.managers = Some(1));
     let captures: Vec<Capture> = cluster.nodes().iter().map(Capture::start).collect();
-    let steps: [(&str, fn(&Cluster)); 7] = [
+    let steps: [(&str, Step); 7] = [
         ("every node can encrypt and says how", every_node_can_encrypt),
         ("tasks reach each other on every node", tasks_reach_each_other),
         ("the largest packets pass whole", the_largest_packets_pass_whole),

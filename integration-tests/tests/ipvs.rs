@@ -13,11 +13,14 @@ use swarm_integration_tests::outage::{named, whoami_in};
 use swarm_integration_tests::{Calls, Cluster, Task, calls_while, eventually};
 use swarm_playground::Node;
 
+/// A check of the one swarm.
+type Step = fn(&Lab);
+
 #[test]
 #[ignore = "needs a kernel with IPVS: cargo xtask vm test"]
 fn playground() {
     let lab = Lab::up();
-    let steps: [(&str, fn(&Lab)); 9] = [
+    let steps: [(&str, Step); 9] = [
         ("every node balances with ipvs and says why", every_node_balances_with_ipvs_and_says_why),
         ("ipvsadm shows one service per service", ipvsadm_shows_one_service_per_service),
         ("names and vips work on every node", names_and_vips_work_on_every_node),
@@ -109,12 +112,26 @@ fn addresses(tasks: &[Task]) -> BTreeSet<Ipv4Addr> {
     tasks.iter().map(Task::address).collect()
 }
 
+/// A check of calls to tasks.
+type Fair = fn(&Calls, &[Task]);
+
+/// What must hold of each of [`Lab::thirty_calls`].
+const FAIR: [Fair; 2] = [assert_ten_each, assert_about_ten_each];
+
 /// 30 calls, exactly 10 to each of three.
 #[track_caller]
 fn assert_ten_each(calls: &Calls, tasks: &[Task]) {
     calls.assert_shared(tasks);
     assert_eq!((tasks.len(), calls.calls), (3, 30), "{calls:?}");
     assert!(calls.hosts.values().all(|count| *count == 10), "{calls:?}");
+}
+
+/// The same over UDP: a source port that chance picks twice is one flow, which stays where it is.
+#[track_caller]
+fn assert_about_ten_each(calls: &Calls, tasks: &[Task]) {
+    calls.assert_shared(tasks);
+    assert_eq!((tasks.len(), calls.calls), (3, 30), "{calls:?}");
+    assert!(calls.hosts.values().all(|count| (8..=12).contains(count)), "{calls:?}");
 }
 
 fn every_node_balances_with_ipvs_and_says_why(lab: &Lab) {
@@ -150,14 +167,14 @@ fn names_and_vips_work_on_every_node(lab: &Lab) {
     let nodes: BTreeSet<&str> = web.iter().map(|task| task.node.as_str()).collect();
     assert_eq!(nodes.len(), 3, "one task on each node");
     lab.on_every_node(|client, node| {
-        let resolve = format!("resolve --server 127.0.0.11 --short web tasks.web");
-        let answer = whoami_in(&node, client, &resolve).unwrap_or_else(|e| panic!("{e}"));
+        let resolve = "resolve --server 127.0.0.11 --short web tasks.web";
+        let answer = whoami_in(&node, client, resolve).unwrap_or_else(|e| panic!("{e}"));
         let named: BTreeSet<Ipv4Addr> = answer.lines().filter_map(|l| l.parse().ok()).collect();
         let expected = addresses(&web).into_iter().chain([lab.vip]).collect();
         assert_eq!(named, expected, "{answer}");
-        for line in lab.thirty_calls() {
+        for (line, assert_fair) in lab.thirty_calls().into_iter().zip(FAIR) {
             let calls = lab.call(client, &line);
-            assert_ten_each(&calls, &web);
+            assert_fair(&calls, &web);
             calls.assert_balanced(&web, client.address());
         }
     });
@@ -170,10 +187,10 @@ fn names_and_vips_work_on_every_node(lab: &Lab) {
 fn a_backend_is_served_by_all(lab: &Lab) {
     let web = lab.web();
     let gateway = Ipv4Addr::from(u32::from(lab.vip) & 0xffff_ff00 | 1).to_string();
-    for line in lab.thirty_calls() {
+    for (line, assert_fair) in lab.thirty_calls().into_iter().zip(FAIR) {
         for backend in &web {
             let calls = lab.call(backend, &line);
-            assert_ten_each(&calls, &web);
+            assert_fair(&calls, &web);
             let own = backend.address().to_string();
             assert_eq!(calls.clients, BTreeMap::from([(gateway.clone(), 10), (own, 20)]));
         }
@@ -282,11 +299,8 @@ fn a_killed_daemon_changes_nothing(lab: &Lab) {
     });
     // It is in control of what it found.
     lab.cluster.ctl("service scale -q web=4");
-    assert_eq!(
-        lab.web().iter().filter(|task| web.contains(task)).count(),
-        3,
-        "a task was replaced"
-    );
+    let ids = |tasks: Vec<Task>| tasks.into_iter().map(|task| task.id).collect::<BTreeSet<_>>();
+    assert!(ids(lab.web()).is_superset(&ids(web)), "a task was replaced");
     lab.cluster.ctl("service scale -q web=3");
     lab.balances(&node, &lab.web()).unwrap();
     assert!(whoami_processes(&node).len() <= containers.len() + 1);

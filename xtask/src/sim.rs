@@ -16,15 +16,6 @@ pub(crate) struct Options {
 
 /// Builds the simulation and runs it.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    simulate(options.arguments.iter().map(String::as_str))
-}
-
-/// Part of the tests: enough seeds to find what is easily found.
-pub(crate) fn test() -> Result<()> {
-    simulate(["--seeds", "500", "--jobs", "2"].into_iter())
-}
-
-fn simulate<'a>(arguments: impl Iterator<Item = &'a str>) -> Result<()> {
     let run = ["run", "--quiet", "--profile", VM_PROFILE, "-p", "swarm-simulation", "--"];
-    status(cargo().args(run).args(arguments))
+    status(cargo().args(run).args(&options.arguments))
 }

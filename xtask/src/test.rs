@@ -44,9 +44,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         for (name, mut command) in test_commands(options, nextest) {
             report.step(name, || status(&mut command));
         }
-        if !options.unit && options.filter.is_none() {
-            report.step("simulation", crate::sim::test);
-        }
         if options.no_vm {
             println!("\nleft out, as asked by --no-vm: the tests in the VM");
         } else if !options.unit && options.filter.is_none() {

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Waker},
 };
 
-use swarm_balancer::{Changes, Network};
+use swarm_balancer::Changes;
 
 use super::{
     Subject,
