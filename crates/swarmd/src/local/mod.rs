@@ -62,6 +62,7 @@ pub(crate) async fn serve(args: Args) -> Result<()> {
         balancer,
         standing: watch::Sender::default(),
     };
+    tracing::info!("balancing with {}", host.balancer);
     let node = resume(&host).await?;
     let daemon = Daemon {
         host: Arc::new(host),
@@ -88,12 +89,10 @@ pub(crate) async fn serve(args: Args) -> Result<()> {
 /// At start, in a swarm or not: who asked for what this host lacks hears of it before anything else is done.
 async fn choose_balancer(wanted: Balancer) -> Result<Choice> {
     let choice = swarm_balancer::choose(wanted.into()).await;
-    let choice = choice.with_context(|| match wanted.to_possible_value() {
+    choice.with_context(|| match wanted.to_possible_value() {
         Some(word) => format!("cannot balance with --balancer {}", word.get_name()),
         None => "cannot balance".to_owned(),
-    })?;
-    tracing::info!("balancing with {choice}");
-    Ok(choice)
+    })
 }
 
 /// Every task costs two descriptors for DNS; the usual soft limit of 1024 is soon reached.
