@@ -44,7 +44,7 @@ pub struct DispatcherService {
     pub(crate) managers: Managers,
 }
 
-/// What a node was told in a session, beside its view.
+/// What a node was shown in a session, beside its view.
 #[derive(Default)]
 struct Shown {
     raft_id: Option<u64>,
