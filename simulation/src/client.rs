@@ -66,6 +66,8 @@ pub struct Traffic {
 pub(crate) struct Clients {
     random: Random,
     done: Arc<Mutex<Vec<Done>>>,
+    /// Held by each user who waits for an answer.
+    waiting: Arc<()>,
     /// Promises that the ledger has not reached yet.
     promised: Vec<Done>,
     floor: u64,
@@ -80,6 +82,7 @@ impl Clients {
         Clients {
             random,
             done: Arc::default(),
+            waiting: Arc::default(),
             promised: Vec::new(),
             floor: 0,
             networks: BTreeSet::new(),
@@ -95,7 +98,9 @@ impl Clients {
         control: Control,
     ) -> impl Future<Output = ()> + Send + 'static + use<> {
         let (ask, floor, done) = (self.choose(), self.floor, self.done.clone());
+        let waiting = self.waiting.clone();
         async move {
+            let _waiting = waiting;
             let patience = tokio::time::timeout(PATIENCE, carry_out(&control, &ask));
             let late = |_| Err(Status::deadline_exceeded("the user has gone"));
             let answer = patience.await.unwrap_or_else(late);
@@ -174,6 +179,14 @@ impl Clients {
         }
         self.promised = later;
         Ok(())
+    }
+
+    /// Whether somebody waits for an answer: what was asked may yet be done.
+    pub(crate) fn all_answered(&self) -> Result<(), String> {
+        match Arc::strong_count(&self.waiting) - 1 {
+            0 => Ok(()),
+            users => Err(format!("{users} users wait for an answer")),
+        }
     }
 
     /// At the end everything promised must have been seen.

@@ -3,15 +3,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use swarm_manager::Manager;
 use swarm_model::{TaskState, codec};
 use swarm_pki::Role;
 use swarm_proto::control::control_server::Control as _;
-use swarm_proto::control::{RemoveNodeRequest, WatchServiceRequest};
+use swarm_proto::control::{Progress, RemoveNodeRequest, WatchServiceRequest};
 use swarm_raft::Role as RaftRole;
 use swarm_state::{Change, Command};
 use tokio_stream::StreamExt;
@@ -136,6 +135,9 @@ pub(crate) fn remove_lost(nodes: &[Node], ledger: &Ledger) {
         });
     }
 }
+
+/// What a watcher of a service was told last.
+type Told = Arc<Mutex<Option<Result<Progress, String>>>>;
 
 struct World {
     plan: Plan,
@@ -321,7 +323,8 @@ impl World {
             if self.now.is_multiple_of(2_000) {
                 remove_lost(&self.nodes, &self.ledger);
             }
-            let settled = settled(&self.ledger, &self.nodes);
+            let answered = self.clients.all_answered();
+            let settled = answered.and_then(|()| settled(&self.ledger, &self.nodes));
             match settled.and_then(|()| self.is_up()).and_then(|()| self.managers_agree()) {
                 Ok(()) => {
                     self.settled_in = self.now - began;
@@ -359,14 +362,16 @@ impl World {
             .collect();
         let until = self.now + 10_000;
         for service in services {
-            let converged = Arc::new(AtomicBool::new(false));
-            while !converged.load(Ordering::Relaxed) {
+            let told: Told = Arc::default();
+            let heard = || told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            while !heard().is_some_and(|told| told.is_ok_and(|progress| progress.converged)) {
                 // Asked again from time to time: the leader that was asked may not lead any more.
                 if self.now.is_multiple_of(1_000) {
-                    self.watch(&service, &converged);
+                    self.watch(&service, &told);
                 }
                 if self.now > until {
-                    return violated("all nodes acknowledge", format!("service {service}"));
+                    let what = format!("service {service}, of which was told {:?}", heard());
+                    return violated("all nodes acknowledge", what);
                 }
                 self.tick()?;
             }
@@ -374,17 +379,18 @@ impl World {
         Ok(())
     }
 
-    fn watch(&self, service: &str, converged: &Arc<AtomicBool>) {
+    fn watch(&self, service: &str, told: &Told) {
         let Some((node, manager)) = leader(&self.nodes) else { return };
-        let (seen, control) = (converged.clone(), manager.control());
+        let (told, control) = (told.clone(), manager.control());
+        let tell = move |said| *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
         let request = WatchServiceRequest { service: service.to_owned(), revision: 0 };
         node.spawn(async move {
-            let Ok(answer) = control.watch_service(Request::new(request)).await else { return };
-            let mut progress = answer.into_inner();
-            while let Some(Ok(progress)) = progress.next().await {
-                if progress.converged {
-                    seen.store(true, Ordering::Relaxed);
-                }
+            let mut progress = match control.watch_service(Request::new(request)).await {
+                Ok(answer) => answer.into_inner(),
+                Err(refused) => return tell(Err(refused.to_string())),
+            };
+            while let Some(said) = progress.next().await {
+                tell(said.map_err(|e| e.to_string()));
             }
         });
     }
