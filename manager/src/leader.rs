@@ -148,6 +148,8 @@ impl Leader {
                 // What another proposal overtook is decided anew from the state it left.
                 for rejected in results.iter().filter_map(|result| result.as_ref().err()) {
                     tracing::debug!("overtaken decision: {rejected}");
+                    // What overtook it, as a node of other services, may not be an event of this one.
+                    dirty.extend(all_services(&self.store.read()));
                 }
                 true
             }

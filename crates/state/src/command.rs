@@ -153,7 +153,7 @@ pub enum Change {
         /// The task.
         id: TaskId,
     },
-    /// Sets what a task should be brought to; only forward.
+    /// Sets what a task should be brought to; only forward. Older logs have it for [`Change::StopTask`].
     SetDesiredState {
         /// The task.
         id: TaskId,
@@ -224,6 +224,14 @@ pub enum Change {
         addr: String,
         /// Its id in Raft now.
         raft_id: u64,
+    },
+    /// Has a task stopped that is on no live node, or that every live node in its networks has withdrawn.
+    /// Rejected if a node is there that was not at `as_of`: it has the kernel it left with.
+    StopTask {
+        /// The task.
+        id: TaskId,
+        /// The revision at which that was so.
+        as_of: u64,
     },
 }
 

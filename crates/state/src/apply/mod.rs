@@ -103,6 +103,7 @@ impl State {
             Change::TakeOver { id, hostname, addr, raft_id } => {
                 self.take_over(cx, &id, hostname, addr, raft_id)?;
             }
+            Change::StopTask { id, as_of } => self.stop_task(cx, &id, as_of)?,
         }
         Ok(outcome)
     }

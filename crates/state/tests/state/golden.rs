@@ -173,7 +173,7 @@ fn changes() -> Vec<(&'static str, Change)> {
                 label_rm: vec!["rack".into()],
             },
         ),
-        ("SupersedeTask", Change::SupersedeTask { id: task }),
+        ("SupersedeTask", Change::SupersedeTask { id: task.clone() }),
         ("SetNodeRole", Change::SetNodeRole { id: node.clone(), role: NodeRole::Manager }),
         ("DropManager", Change::DropManager { id: node.clone() }),
         (
@@ -185,6 +185,7 @@ fn changes() -> Vec<(&'static str, Change)> {
                 raft_id: 7,
             },
         ),
+        ("StopTask", Change::StopTask { id: task, as_of: 12 }),
     ]
 }
 
@@ -206,6 +207,7 @@ fn is_among_changes(change: &Change) -> bool {
         Change::RotateNetworkKeys | Change::UpdateNode { .. } => true,
         Change::SupersedeTask { .. } | Change::SetNodeRole { .. } => true,
         Change::DropManager { .. } | Change::TakeOver { .. } => true,
+        Change::StopTask { .. } => true,
     }
 }
 
@@ -213,7 +215,7 @@ fn is_among_changes(change: &Change) -> bool {
 fn every_change_ever_written_is_still_read() {
     let changes = changes();
     let kinds: std::collections::BTreeSet<_> = changes.iter().map(|(kind, _)| kind).collect();
-    assert_eq!(kinds.len(), 31);
+    assert_eq!(kinds.len(), 32);
     for (kind, change) in changes {
         assert!(is_among_changes(&change));
         let command = Command { now: Timestamp(1_700_000_000_000_000_000), changes: vec![change] };
@@ -297,7 +299,8 @@ fn state() -> State {
     let order = |kind: &str| match kind {
         "UpdateService" | "PurgeService" => None,
         // Younger than the snapshot.
-        "UpdateNode" | "SupersedeTask" | "SetNodeRole" | "DropManager" | "TakeOver" => None,
+        "UpdateNode" | "SupersedeTask" | "SetNodeRole" | "DropManager" | "TakeOver"
+        | "StopTask" => None,
         // What came later has a snapshot of its own.
         _ if kind.contains("NetworkKey") => None,
         "ReportTask" => Some(2),

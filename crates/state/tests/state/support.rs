@@ -96,6 +96,7 @@ fn target<'a>(change: &'a mut Change, state: &State, pick: usize) -> Option<(&'a
         | Change::WithdrawTask { id }
         | Change::SupersedeTask { id }
         | Change::SetDesiredState { id, .. }
+        | Change::StopTask { id, .. }
         | Change::RemoveTask { id } => Some((id, task()?)),
         _ => None,
     }
@@ -348,6 +349,7 @@ fn task_op() -> impl Strategy<Value = Change> {
         1 => task().prop_map(|id| Change::WithdrawTask { id }),
         1 => task().prop_map(|id| Change::SupersedeTask { id }),
         2 => (task(), task_state()).prop_map(|(id, state)| Change::SetDesiredState { id, state }),
+        2 => (task(), any::<u8>()).prop_map(|(id, as_of)| Change::StopTask { id, as_of: as_of.into() }),
         2 => task().prop_map(|id| Change::RemoveTask { id }),
     ]
 }
