@@ -97,8 +97,26 @@ impl Clients {
         &mut self,
         control: Control,
     ) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let (ask, floor, done) = (self.choose(), self.floor, self.done.clone());
-        let waiting = self.waiting.clone();
+        let ask = self.choose();
+        self.asking(ask, control)
+    }
+
+    /// Asks for another template of the service.
+    pub(crate) fn ask_to_update(
+        &mut self,
+        name: &str,
+        control: Control,
+    ) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let ask = self.update(name.to_owned());
+        self.asking(ask, control)
+    }
+
+    fn asking(
+        &self,
+        ask: Ask,
+        control: Control,
+    ) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let (floor, done, waiting) = (self.floor, self.done.clone(), self.waiting.clone());
         async move {
             let _waiting = waiting;
             let patience = tokio::time::timeout(PATIENCE, carry_out(&control, &ask));
@@ -131,10 +149,7 @@ impl Clients {
         let name = self.random.pick(&services).cloned().unwrap_or_default();
         match self.random.within(0..100) {
             0..45 => Ask::Scale { name, replicas: self.random.within(0..REPLICAS) },
-            45..55 => {
-                self.next += 1;
-                Ask::Update { name, env: format!("V={}", self.next) }
-            }
+            45..55 => self.update(name),
             55..61 => {
                 self.services.remove(&name);
                 Ask::Remove { name }
@@ -151,6 +166,11 @@ impl Clients {
             }
             _ => Ask::List,
         }
+    }
+
+    fn update(&mut self, name: String) -> Ask {
+        self.next += 1;
+        Ask::Update { name, env: format!("V={}", self.next) }
     }
 
     /// Holds the swarm to what it answered.

@@ -17,7 +17,7 @@ use tokio_stream::StreamExt;
 use tonic::Request;
 
 use crate::break_it::Break;
-use crate::checks::{Withdrawn, check_allocated, check_stop, is_paused, settled};
+use crate::checks::{Stopped, check_allocated, is_paused, settled};
 use crate::client::{Clients, Traffic};
 use crate::determinism;
 use crate::faults::Faults;
@@ -149,7 +149,7 @@ struct World {
     random: Random,
     /// Changes of each kernel that were looked at.
     looked: BTreeMap<HostId, u64>,
-    withdrawn: Withdrawn,
+    stopped: Stopped,
     faults: u64,
     settled_in: u64,
 }
@@ -192,7 +192,7 @@ impl World {
             clients,
             random,
             looked: BTreeMap::new(),
-            withdrawn: Withdrawn::default(),
+            stopped: Stopped::default(),
             faults: 0,
             settled_in: 0,
         }
@@ -322,6 +322,7 @@ impl World {
             }
             if self.now.is_multiple_of(2_000) {
                 remove_lost(&self.nodes, &self.ledger);
+                self.update_paused();
             }
             let answered = self.clients.all_answered();
             let settled = answered.and_then(|()| settled(&self.ledger, &self.nodes));
@@ -336,6 +337,15 @@ impl World {
             }
         }
         violated("everything settles", reason)
+    }
+
+    /// Users see that an update was paused, and try another.
+    fn update_paused(&mut self) {
+        let Some((node, manager)) = leader(&self.nodes) else { return };
+        let paused = self.ledger.state.services().filter(|service| is_paused(service));
+        for service in paused {
+            node.spawn(self.clients.ask_to_update(&service.spec.name, manager.control()));
+        }
     }
 
     /// All replicas are the same, and as the committed log has it.
@@ -353,13 +363,8 @@ impl World {
 
     /// Managers say themselves that each service is in force on every node.
     fn all_acknowledge(&mut self) -> Checked {
-        let services: Vec<String> = self
-            .ledger
-            .state
-            .services()
-            .filter(|s| !is_paused(s))
-            .map(|s| s.id.to_string())
-            .collect();
+        let services: Vec<String> =
+            self.ledger.state.services().map(|service| service.id.to_string()).collect();
         let until = self.now + 10_000;
         for service in services {
             let told: Told = Arc::default();
@@ -397,7 +402,6 @@ impl World {
 
     fn tick(&mut self) -> Checked {
         self.now += TICK;
-        self.ledger.now = self.now;
         self.net.advance(self.now);
         for node in &mut self.nodes {
             node.step(self.now);
@@ -420,14 +424,13 @@ impl World {
             }
         }
         for stop in std::mem::take(&mut self.ledger.stops) {
-            check_stop(&stop, &self.nodes)?;
-            self.withdrawn.note(&stop);
+            self.stopped.add(stop, &self.nodes)?;
         }
         for node in &self.nodes {
             let changes = node.kernel.changes();
             if self.looked.insert(node.host, changes) != Some(changes) {
                 check_allocated(node.host, &node.kernel, &self.ledger)?;
-                self.withdrawn.check(node, &self.ledger)?;
+                self.stopped.check(node, &self.ledger)?;
             }
         }
         if self.plan.broken == Some(Break::WithdrawOrder) {
