@@ -21,6 +21,7 @@ pub mod disk;
 pub mod engine;
 mod error;
 mod handle;
+mod leader_id;
 mod log_store;
 mod membership;
 mod network;
