@@ -87,7 +87,13 @@ impl Raft {
         let peers = Peers::new(connector);
         let removed = Arc::new(AtomicBool::new(false));
         let lease = Duration::from_millis(config.election_timeout_max);
-        let network = Network { peers: peers.clone(), stall: lease, removed: removed.clone() };
+        let without_quorum = Arc::new(AtomicBool::new(false));
+        let network = Network {
+            peers: peers.clone(),
+            stall: lease,
+            removed: removed.clone(),
+            without_quorum: without_quorum.clone(),
+        };
         let machine = Machine::new(Box::new(state_machine), snapshots.clone());
         let raft = OpenRaft::new(options.id, config, network, log, machine)
             .await
@@ -99,6 +105,7 @@ impl Raft {
             peers: peers.clone(),
             last_heard: last_heard.clone(),
             removed,
+            without_quorum,
             lease,
             started: Instant::now(),
         };

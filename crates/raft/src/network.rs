@@ -49,6 +49,8 @@ pub(crate) struct Network {
     pub(crate) stall: Duration,
     /// Set when a peer told that this node was removed from the cluster.
     pub(crate) removed: Arc<AtomicBool>,
+    /// Whether this manager leads, and hears from no majority.
+    pub(crate) without_quorum: Arc<AtomicBool>,
 }
 
 impl Network {
@@ -135,7 +137,8 @@ impl Client {
         request: AppendEntriesRequest<TypeConfig>,
         limit: Duration,
     ) -> Appended {
-        let request = wire::append_request(self.target, request);
+        let without_quorum = self.network.without_quorum.load(Ordering::Relaxed);
+        let request = wire::append_request(self.target, request, without_quorum);
         let response = self.call(Purpose::Control, limit, |mut client| async move {
             client.heartbeat(request).await
         });
@@ -151,10 +154,10 @@ impl Client {
         let sent = Arc::new(AtomicU64::new(0));
         let target = self.target;
         let requests = input.map({
-            let sent = sent.clone();
+            let (sent, without_quorum) = (sent.clone(), self.network.without_quorum.clone());
             move |request| {
                 sent.fetch_add(1, Ordering::Relaxed);
-                wire::append_request(target, request)
+                wire::append_request(target, request, without_quorum.load(Ordering::Relaxed))
             }
         });
         let open = self.call(Purpose::Replication, self.network.stall, |mut client| async move {

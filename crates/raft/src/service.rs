@@ -18,17 +18,31 @@ use crate::{
     wire,
 };
 
-/// When this node last heard from a leader it accepts.
+/// When this node last heard from a leader it accepts, and that works.
 #[derive(Clone, Default)]
-pub(crate) struct LastHeard(Arc<Mutex<Option<Instant>>>);
+pub(crate) struct LastHeard(Arc<Mutex<Heard>>);
+
+#[derive(Default)]
+struct Heard {
+    at: Option<Instant>,
+    /// Whether the leader said last that it hears from no majority: with it nothing can be changed.
+    without_quorum: bool,
+}
 
 impl LastHeard {
     pub(crate) fn get(&self) -> Option<Instant> {
-        *self.0.lock().expect("no holder panics")
+        self.0.lock().expect("no holder panics").at
+    }
+
+    fn said(&self, request: &pb::AppendRequest) {
+        self.0.lock().expect("no holder panics").without_quorum = request.without_quorum;
     }
 
     fn now(&self) {
-        *self.0.lock().expect("no holder panics") = Some(Instant::now());
+        let mut heard = self.0.lock().expect("no holder panics");
+        if !heard.without_quorum {
+            heard.at = Some(Instant::now());
+        }
     }
 }
 
@@ -117,6 +131,7 @@ async fn next_append(
 ) -> Option<(AppendEntriesRequest<TypeConfig>, Appends)> {
     let reason = match requests.message().await {
         Ok(Some(request)) => {
+            this.last_heard.said(&request);
             match this
                 .check_target(request.target)
                 .and_then(|()| wire::from_append_request(request))
@@ -172,6 +187,7 @@ impl pb::raft_server::Raft for Transport {
     ) -> Result<Response<pb::AppendResponse>, Status> {
         let request = request.into_inner();
         self.check_target(request.target)?;
+        self.last_heard.said(&request);
         let request = wire::from_append_request(request)?;
         let (previous, last) =
             (request.prev_log_id, request.entries.last().map(|entry| entry.log_id));

@@ -87,6 +87,8 @@ pub(crate) struct Watcher {
     pub(crate) peers: Peers,
     pub(crate) last_heard: LastHeard,
     pub(crate) removed: Arc<AtomicBool>,
+    /// Set while this manager leads without a quorum, which it says to whom it leads.
+    pub(crate) without_quorum: Arc<AtomicBool>,
     /// Silence longer than this is a loss.
     pub(crate) lease: Duration,
     pub(crate) started: Instant,
@@ -100,7 +102,11 @@ impl Watcher {
         loop {
             let (mut new, effective) = {
                 let metrics = metrics.borrow_and_update();
-                (self.status(&metrics), metrics.membership_config.clone())
+                let new = self.status(&metrics);
+                // One that has just begun to lead has yet to hear from anybody.
+                let lost = metrics.last_quorum_acked.is_some() && new.quorum_lost_since.is_some();
+                self.without_quorum.store(lost && new.role == Role::Leader, Ordering::Relaxed);
+                (new, metrics.membership_config.clone())
             };
             steady(&mut new, &status.borrow());
             if membership.as_ref() != Some(&effective) {

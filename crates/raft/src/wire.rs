@@ -40,6 +40,7 @@ pub(crate) fn from_log_id(id: pb::LogId) -> LogId {
 pub(crate) fn append_request(
     target: u64,
     request: AppendEntriesRequest<TypeConfig>,
+    without_quorum: bool,
 ) -> pb::AppendRequest {
     pb::AppendRequest {
         target,
@@ -47,6 +48,7 @@ pub(crate) fn append_request(
         previous: request.prev_log_id.map(pb_log_id),
         entries: request.entries.iter().map(encode_entry).collect(),
         commit: request.leader_commit.map(pb_log_id),
+        without_quorum,
     }
 }
 

@@ -177,6 +177,34 @@ async fn without_a_majority_nothing_is_accepted_and_it_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_of_a_leader_without_a_majority_says_so() {
+    let dir = tempdir().unwrap();
+    let mut nodes = cluster(dir.path(), 5, |_| {}).await;
+    let mut survivors = vec![nodes.swap_remove(leader(&nodes).await), nodes.swap_remove(0)];
+    let mut stopped = Vec::new();
+    for node in nodes {
+        stopped.push(node.stop().await);
+    }
+    for node in &survivors {
+        node.wait("the loss of the majority", |status| status.quorum_lost_since.is_some()).await;
+    }
+    // It leads on, and the other hears what it tries.
+    assert!(survivors[0].raft.propose(Bytes::from_static(b"x")).await.is_err());
+    assert!(survivors[1].status().quorum_lost_since.is_some(), "{:?}", survivors[1].status());
+
+    let third = stopped.pop().unwrap();
+    survivors.push(Node::try_start(third.0, &third.1).await.unwrap());
+    for node in &survivors {
+        node.wait("a majority", |status| {
+            status.quorum_lost_since.is_none() && status.leader.is_some()
+        })
+        .await;
+    }
+    let place = leader(&survivors).await;
+    survivors[place].propose("again").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn managers_are_added_and_removed() {
     let dir = tempdir().unwrap();
     let mut nodes = cluster(dir.path(), 3, |_| {}).await;
