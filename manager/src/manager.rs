@@ -326,14 +326,20 @@ impl Manager {
             return Ok(());
         }
         match self.raft.transfer_leadership(None).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                tracing::info!("handed over leadership");
+                Ok(())
+            }
             Err(MembershipError::Propose(ProposeError::NotLeader { .. })) => Ok(()),
             Err(e) => Err(e.into()),
         }
     }
 
-    /// Ends cleanly: what was acknowledged is on disk already.
+    /// Ends cleanly: hands over what it leads; what was acknowledged is on disk already.
     pub async fn shutdown(self) -> Result<(), ManagerError> {
+        if let Err(e) = self.step_down().await {
+            tracing::warn!("ending as the leader: {e}");
+        }
         self.sessions.end_all();
         self.raft.shutdown().await.map_err(Into::into)
     }
