@@ -299,3 +299,52 @@ fn a_lone_manager_that_hangs_blames_nobody() {
     cluster.ctl("service scale web=9");
     assert_serving(&cluster, &cluster.tasks("web"), vip, true);
 }
+
+/// As when a DHCP server gives it another one.
+fn renumber(node: &Node, host: u8) -> String {
+    let old = node.address();
+    let [a, b, c, _] = old.octets();
+    let new = Ipv4Addr::new(a, b, c, host);
+    for (action, address) in [("del", old), ("add", new)] {
+        let address = format!("{address}/24");
+        node.run(["ip", "address", action, &address, "dev", "eth0"]).expect("ip address");
+    }
+    new.to_string()
+}
+
+#[test]
+fn a_host_with_a_new_address_goes_on_under_it() {
+    let cluster = cluster("renumber");
+    let vip = cluster.vip("web");
+    let leader = leader(&cluster, &cluster);
+    let asked = other_manager(&cluster, &leader);
+    // While it runs, and before it starts.
+    let worker = cluster.node(4);
+    for node in [&worker, &leader] {
+        let new = if node.name() == worker.name() {
+            renumber(node, 201)
+        } else {
+            node.stop_daemon().expect("SIGTERM");
+            let new = renumber(node, 202);
+            node.start_daemon().expect("start swarmd again");
+            new
+        };
+        eventually(&format!("{} to be known at {new}", node.name()), || {
+            let document = asked.inspect(&format!("node inspect {}", node.name()));
+            let manager = document["ManagerStatus"]["Addr"].as_str().unwrap_or(&new).to_owned();
+            let known = (document["Status"]["Addr"].clone(), document["Status"]["State"].clone());
+            let moved = known == (new.clone().into(), "ready".into()) && manager.contains(&new);
+            if moved { Ok(()) } else { Err(document.to_string()) }
+        });
+        eventually("managers that reach each other", || {
+            let text = asked.ctl("node ls --format json");
+            if text.contains("Unreachable") { Err(text) } else { Ok(()) }
+        });
+        // Its tasks were replaced if that took longer than a node may be silent.
+        asked.ctl("service scale web=16");
+        asked.ctl("service scale web=8");
+        assert_serving(&cluster, &asked.tasks("web"), vip, true);
+    }
+    Client::of(leader).ctl("service scale web=12");
+    assert_serving(&cluster, &asked.tasks("web"), vip, true);
+}

@@ -52,8 +52,9 @@ fn is_part(status: &Status) -> bool {
 fn voting(state: &State, voters: &[Member]) -> Vec<ManagerAddress> {
     let managers = state.nodes().filter_map(|node| {
         let manager = node.manager_status.as_ref()?;
-        let votes = voters.iter().any(|voter| voter.id == manager.raft_id);
-        votes.then(|| ManagerAddress { node_id: node.id.clone(), addr: manager.addr.clone() })
+        // Raft knows of a new address first: it is told by the manager itself, which has no session yet.
+        let voter = voters.iter().find(|voter| voter.id == manager.raft_id)?;
+        Some(ManagerAddress { node_id: node.id.clone(), addr: voter.addr.clone() })
     });
     managers.collect()
 }

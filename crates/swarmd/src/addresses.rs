@@ -19,6 +19,8 @@ pub(crate) struct Addresses {
     pub(crate) listen: SocketAddr,
     /// The source of its VXLAN packets.
     pub(crate) data_path: IpAddr,
+    /// The interface that has [`Addresses::data_path`].
+    pub(crate) interface: String,
 }
 
 /// What the user gave; empty for nothing.
@@ -55,10 +57,10 @@ impl Addresses {
             "" => advertise.ip(),
             text => one_address(text, &own).context("invalid --data-path-addr")?,
         };
-        if !own.iter().any(|addr| addr.address == data_path) {
+        let Some(holder) = own.into_iter().find(|addr| addr.address == data_path) else {
             bail!("{data_path} is not an address of this host: give one with --data-path-addr");
-        }
-        Ok(Addresses { advertise, listen, data_path })
+        };
+        Ok(Addresses { advertise, listen, data_path, interface: holder.interface })
     }
 }
 

@@ -95,12 +95,14 @@ async fn addresses(config: &NodeConfig, request: &InitRequest) -> Result<NodeCon
     if !request.advertise_addr.is_empty() {
         config.advertise_addr = addresses.advertise.to_string();
         config.data_path_addr = addresses.data_path;
+        config.interface = Some(addresses.interface.clone());
     }
     if !request.listen_addr.is_empty() {
         config.listen_addr = addresses.listen.to_string();
     }
     if !request.data_path_addr.is_empty() {
         config.data_path_addr = addresses.data_path;
+        config.interface = Some(addresses.interface);
     }
     Ok(config)
 }

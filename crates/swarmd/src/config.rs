@@ -21,6 +21,9 @@ pub(crate) struct NodeConfig {
     pub(crate) listen_addr: String,
     /// The source of its VXLAN packets.
     pub(crate) data_path_addr: IpAddr,
+    /// The interface that has it, or had it when the node was set up: where to look for the next one.
+    #[serde(default)]
+    pub(crate) interface: Option<String>,
     /// The UDP port of VXLAN.
     pub(crate) data_path_port: u16,
     /// Its id in Raft, if it is a manager.

@@ -8,6 +8,7 @@ mod config;
 mod images;
 mod local;
 mod membership;
+mod moved;
 mod node;
 mod renew;
 mod restore;

@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use crate::addresses::{Addresses, Given, SWARM_PORT, local_towards};
 use crate::config::{NodeConfig, NodeFiles};
 use crate::node::{Host, Node};
-use swarm_raft::Role as RaftRole;
+use swarm_raft::{Member, Role as RaftRole};
 
 /// How long the manager that is joined may take for each step.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -49,6 +49,7 @@ pub(crate) async fn init(host: &Host, request: InitRequest) -> Result<(Node, Ini
         advertise_addr: addresses.advertise.to_string(),
         listen_addr: addresses.listen.to_string(),
         data_path_addr: addresses.data_path,
+        interface: Some(addresses.interface),
         data_path_port: spec.data_path_port,
         raft_id: Some(1),
         managers: Vec::new(),
@@ -170,10 +171,11 @@ async fn settle(host: &Host, node: &Node, remote: &str) -> Result<()> {
 }
 
 /// A manager that is not part of the quorum yet, because it was just promoted, or its joining was cut short after
-/// [`settle`] had begun: asks until it is, or is not to be one any more.
+/// [`settle`] had begun, or that is known there by another address: asks until it is, or is not to be one any more.
 pub(crate) fn complete(node: &Node) -> Option<impl Future<Output = ()> + Send + 'static> {
     let raft_id = node.config.raft_id?;
-    let mut status = node.manager.as_ref()?.raft().status();
+    let raft = node.manager.as_ref()?.raft().clone();
+    let mut status = raft.status();
     let (connector, config) = (node.connector.clone(), node.config.clone());
     let managers = node.worker.managers().clone();
     Some(async move {
@@ -181,8 +183,14 @@ pub(crate) fn complete(node: &Node) -> Option<impl Future<Output = ()> + Send + 
             let status = status.borrow_and_update();
             let gone =
                 matches!(status.role, RaftRole::Removed | RaftRole::Stopped | RaftRole::Failed(_));
-            !gone && status.voters.iter().all(|voter| voter.id != raft_id)
+            let own = |voter: &Member| voter.id == raft_id && voter.addr == config.advertise_addr;
+            !gone && !status.voters.iter().any(own)
         } {
+            if status.borrow().role == RaftRole::Leader
+                && let Err(e) = raft.update_addr(raft_id, config.advertise_addr.clone()).await
+            {
+                tracing::warn!("cannot tell this manager's address: {e}");
+            }
             for manager in managers.all().iter().filter(|m| m.addr != config.advertise_addr) {
                 if let Err(e) = become_voter(&connector, &config, &manager.addr, raft_id).await {
                     tracing::warn!("{e:#}");
@@ -211,6 +219,7 @@ fn config_of(addresses: &Addresses, answer: &IssueResponse) -> Result<NodeConfig
         advertise_addr: own.clone(),
         listen_addr: addresses.listen.to_string(),
         data_path_addr: addresses.data_path,
+        interface: Some(addresses.interface.clone()),
         data_path_port: u16::try_from(answer.data_path_port)
             .context("the manager gave an impossible data path port")?,
         raft_id: (answer.raft_id != 0).then_some(answer.raft_id),

@@ -77,6 +77,7 @@ async fn write(
         advertise_addr: addr,
         listen_addr: addresses.listen.to_string(),
         data_path_addr: addresses.data_path,
+        interface: Some(addresses.interface),
         data_path_port: cluster.spec.data_path_port,
         raft_id: Some(raft_id),
         managers: Vec::new(),

@@ -55,6 +55,10 @@ impl State {
         addr: String,
     ) -> Result<(), Rejected> {
         self.change_node(cx, id, |node| {
+            if let Some(manager) = &mut node.manager_status {
+                // A host may come back with another address.
+                manager.addr.clone_from(&description.listen_addr);
+            }
             node.description = description;
             node.status = NodeStatus { state: NodeState::Ready, message: String::new(), addr };
         })

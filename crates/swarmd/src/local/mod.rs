@@ -22,6 +22,7 @@ use tonic::transport::Server;
 use crate::args::{Args, Balancer};
 use crate::config::NodeFiles;
 use crate::membership;
+use crate::moved;
 use crate::node::{Host, Node};
 use crate::roles;
 use crate::socket;
@@ -69,7 +70,8 @@ pub(crate) async fn serve(args: Args) -> Result<()> {
         node: Arc::new(RwLock::new(node)),
         changing: Arc::default(),
     };
-    let following = tokio::spawn(roles::follow(daemon.clone()));
+    let following =
+        [tokio::spawn(roles::follow(daemon.clone())), tokio::spawn(moved::follow(daemon.clone()))];
     let server = Server::builder()
         .add_service(NodeServer::new(service::NodeService(daemon.clone())))
         .add_service(ControlServer::new(control::LocalControl(daemon.clone())));
@@ -79,7 +81,7 @@ pub(crate) async fn serve(args: Args) -> Result<()> {
         () = told_to_end()? => {}
     }
     tracing::info!("ending; containers live on");
-    following.abort();
+    following.iter().for_each(tokio::task::JoinHandle::abort);
     if let Some(node) = daemon.node.write().await.take() {
         node.shutdown().await?;
     }
@@ -121,6 +123,7 @@ async fn resume(host: &Host) -> Result<Option<Node>> {
         );
     }
     let roots = load_roots(&pki)?.with_context(|| lost("its swarm's root certificate"))?;
+    let config = moved::resume(host, config).await?;
     let (mut node, _) = Node::start(host, config, identity, roots, None).await?;
     if let Some(rest) = membership::complete(&node) {
         node.spawn(rest);

@@ -1,0 +1,199 @@
+//! A host whose address changes, at a restart or while it runs: its node goes on under the new one, which the swarm hears
+//! of when the node's session begins anew. Containers live on.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use swarm_overlay::InterfaceAddress;
+
+use crate::config::NodeConfig;
+use crate::local::Daemon;
+use crate::membership;
+use crate::node::{Host, Node};
+
+/// How often the host's addresses are looked at: a node without one is soon taken for dead.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// The configuration to start with. A host that has no address yet starts as it was: [`follow`] will see.
+pub(crate) async fn resume(host: &Host, config: NodeConfig) -> Result<NodeConfig> {
+    match look(&config).await {
+        Ok(Some(moved)) => {
+            host.files.save(&moved)?;
+            Ok(moved)
+        }
+        Ok(None) => Ok(config),
+        Err(e) => {
+            tracing::warn!("{e:#}");
+            Ok(config)
+        }
+    }
+}
+
+/// Moves the node whenever its address has gone and there is another; for ever.
+pub(crate) async fn follow(daemon: Daemon) {
+    let mut said = String::new();
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        let now = match check(&daemon).await {
+            Ok(()) => String::new(),
+            Err(e) => format!("{e:#}"),
+        };
+        // Once, not every few seconds.
+        if !now.is_empty() && now != said {
+            tracing::warn!("{now}");
+        }
+        said = now;
+    }
+}
+
+async fn check(daemon: &Daemon) -> Result<()> {
+    let Some(config) = daemon.node.read().await.as_ref().map(|node| node.config.clone()) else {
+        return Ok(());
+    };
+    if look(&config).await?.is_none() {
+        return Ok(());
+    }
+    let _alone = daemon.changing.lock().await;
+    let mut place = daemon.node.write().await;
+    let Some(node) = place.as_ref() else { return Ok(()) };
+    // It may have changed while we waited.
+    let Some(moved) = look(&node.config).await? else { return Ok(()) };
+    let identity = node.connector.credentials().identity();
+    let identity = identity.context("this node has no certificate")?;
+    let roots = node.connector.credentials().roots();
+    daemon.host.files.save(&moved)?;
+    if let Some(node) = place.take() {
+        node.shutdown().await?;
+    }
+    let (mut node, _) = Node::start(&daemon.host, moved, identity, roots, None).await?;
+    if let Some(rest) = membership::complete(&node) {
+        node.spawn(rest);
+    }
+    *place = Some(node);
+    Ok(())
+}
+
+/// The configuration with the address that this host has now; none if it still has the former one.
+async fn look(config: &NodeConfig) -> Result<Option<NodeConfig>> {
+    let own = swarm_overlay::addresses(None).await.context("cannot list this host's addresses")?;
+    let moved = moved(config, &own)?;
+    if let Some(moved) = &moved {
+        let (from, to) = (config.data_path_addr, moved.data_path_addr);
+        tracing::info!("this host's address was {from} and is {to} now");
+    }
+    Ok(moved)
+}
+
+fn moved(config: &NodeConfig, own: &[InterfaceAddress]) -> Result<Option<NodeConfig>> {
+    let former = config.data_path_addr;
+    if own.iter().any(|addr| addr.address == former) {
+        return Ok(None);
+    }
+    // Of a node that was set up before interfaces were noted.
+    let Some(interface) = &config.interface else {
+        bail!(
+            "this host has lost its address {former}: let its node leave the swarm and join again"
+        );
+    };
+    let usable = |addr: &&InterfaceAddress| {
+        addr.interface == *interface
+            && addr.address.is_ipv4() == former.is_ipv4()
+            && !link_local(addr.address)
+    };
+    let candidates: Vec<_> = own.iter().filter(usable).collect();
+    let [only] = candidates.as_slice() else {
+        bail!(
+            "this host has lost its address {former}, and {interface} has {} others: this node waits for exactly one",
+            candidates.len()
+        );
+    };
+    let new = only.address;
+    // A host that is known by another address, such as that of a NAT, still is.
+    let follow = |addr: &str| match addr.parse::<SocketAddr>() {
+        Ok(addr) if addr.ip() == former => SocketAddr::new(new, addr.port()).to_string(),
+        _ => addr.to_owned(),
+    };
+    Ok(Some(NodeConfig {
+        advertise_addr: follow(&config.advertise_addr),
+        listen_addr: follow(&config.listen_addr),
+        data_path_addr: new,
+        ..config.clone()
+    }))
+}
+
+fn link_local(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(addr) => addr.is_link_local(),
+        IpAddr::V6(addr) => addr.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> NodeConfig {
+        NodeConfig {
+            advertise_addr: "192.0.2.1:2377".into(),
+            listen_addr: "0.0.0.0:2377".into(),
+            data_path_addr: [192, 0, 2, 1].into(),
+            interface: Some("eth0".into()),
+            data_path_port: 4789,
+            raft_id: None,
+            managers: Vec::new(),
+            takes_over: false,
+        }
+    }
+
+    fn own(addresses: &[(&str, &str)]) -> Vec<InterfaceAddress> {
+        let address = |(interface, address): &(&str, &str)| InterfaceAddress {
+            interface: (*interface).into(),
+            address: address.parse().unwrap(),
+            prefix_len: 24,
+        };
+        addresses.iter().map(address).collect()
+    }
+
+    #[test]
+    fn an_address_that_is_still_there_is_kept() {
+        let own = own(&[("eth0", "192.0.2.9"), ("eth0", "192.0.2.1")]);
+        assert_eq!(moved(&config(), &own).unwrap(), None);
+    }
+
+    #[test]
+    fn the_interface_s_new_address_is_taken_for_all_that_was_the_old_one() {
+        let own = own(&[("lo", "127.0.0.1"), ("eth0", "fe80::1"), ("eth0", "192.0.2.9")]);
+        let now = moved(&config(), &own).unwrap().unwrap();
+        assert_eq!(
+            (&*now.advertise_addr, now.data_path_addr),
+            ("192.0.2.9:2377", [192, 0, 2, 9].into())
+        );
+        assert_eq!(now.listen_addr, "0.0.0.0:2377");
+        let known = NodeConfig {
+            advertise_addr: "198.51.100.1:2377".into(),
+            listen_addr: "192.0.2.1:99".into(),
+            ..config()
+        };
+        let now = moved(&known, &own).unwrap().unwrap();
+        assert_eq!(
+            (&*now.advertise_addr, &*now.listen_addr),
+            ("198.51.100.1:2377", "192.0.2.9:99")
+        );
+    }
+
+    #[test]
+    fn nothing_is_guessed() {
+        for (addresses, part) in [
+            (vec![("eth1", "192.0.2.9")], "eth0 has 0 others"),
+            (vec![("eth0", "192.0.2.8"), ("eth0", "192.0.2.9")], "eth0 has 2 others"),
+            (vec![("eth0", "169.254.0.9"), ("eth0", "2001:db8::9")], "eth0 has 0 others"),
+        ] {
+            let error = moved(&config(), &own(&addresses)).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        let old = NodeConfig { interface: None, ..config() };
+        let error = moved(&old, &own(&[("eth0", "192.0.2.9")])).unwrap_err().to_string();
+        assert!(error.contains("join again"), "{error}");
+    }
+}
