@@ -175,6 +175,25 @@ fn a_leader_cut_off_changes_nothing_and_steps_down() {
 }
 
 #[test]
+fn a_leader_that_hears_nobody_is_replaced_though_all_hear_it() {
+    let cluster = cluster("leaderdeaf");
+    let vip = cluster.vip("web");
+    let victim = leader(&cluster, &cluster);
+    let asked = other_manager(&cluster, &victim);
+    victim.cut(Cut::ToHost).expect("cut what is sent to it");
+    eventually("another leader", || {
+        let output = asked.ctl_output("service scale web=9");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(said) }
+    });
+    assert_ne!(leader(&cluster, &asked).name(), victim.name());
+    victim.heal().expect("heal the cable");
+    wait_status(&asked, victim.name(), "Ready");
+    Client::of(victim).ctl("service scale web=12");
+    assert_serving(&cluster, &asked.tasks("web"), vip, true);
+}
+
+#[test]
 fn a_worker_cut_off_gives_up_only_what_was_replaced() {
     let cluster = cluster("cutoff");
     let vip = cluster.vip("web");

@@ -23,7 +23,7 @@ use crate::{
     error::{MembershipError, ProposeError, StartError, fatal, write_error},
     log_store::LogStore,
     membership::{self, Change, Changer, leads},
-    network::Network,
+    network::{Contacts, Network},
     options::{MAX_COMMAND, Options},
     peers::{Connector, Peers},
     service::{LastHeard, RaftService, Transport},
@@ -87,12 +87,13 @@ impl Raft {
         let peers = Peers::new(connector);
         let removed = Arc::new(AtomicBool::new(false));
         let lease = Duration::from_millis(config.election_timeout_max);
-        let without_quorum = Arc::new(AtomicBool::new(false));
+        let (without_quorum, contacts) = (Arc::new(AtomicBool::new(false)), Contacts::default());
         let network = Network {
             peers: peers.clone(),
             stall: lease,
             removed: removed.clone(),
             without_quorum: without_quorum.clone(),
+            contacts: contacts.clone(),
         };
         let machine = Machine::new(Box::new(state_machine), snapshots.clone());
         let raft = OpenRaft::new(options.id, config, network, log, machine)
@@ -106,6 +107,7 @@ impl Raft {
             last_heard: last_heard.clone(),
             removed,
             without_quorum,
+            contacts,
             lease,
             started: Instant::now(),
         };

@@ -1,9 +1,10 @@
 //! The sending side of the transport: openraft's network on gRPC.
 
 use std::{
+    collections::HashMap,
     future::Future,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,7 +21,7 @@ use openraft::{
     },
 };
 use swarm_proto::raft as pb;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
@@ -51,6 +52,23 @@ pub(crate) struct Network {
     pub(crate) removed: Arc<AtomicBool>,
     /// Whether this manager leads, and hears from no majority.
     pub(crate) without_quorum: Arc<AtomicBool>,
+    pub(crate) contacts: Contacts,
+}
+
+/// When each other manager last answered a heartbeat, whatever it said.
+#[derive(Clone, Default)]
+pub(crate) struct Contacts(Arc<Mutex<HashMap<u64, Instant>>>);
+
+impl Contacts {
+    fn heard(&self, target: u64) {
+        self.0.lock().expect("no holder panics").insert(target, Instant::now());
+    }
+
+    /// Whether it answered within that time.
+    pub(crate) fn within(&self, target: u64, time: Duration) -> bool {
+        let contacts = self.0.lock().expect("no holder panics");
+        contacts.get(&target).is_some_and(|at| at.elapsed() <= time)
+    }
 }
 
 impl Network {
@@ -139,8 +157,15 @@ impl Client {
     ) -> Appended {
         let without_quorum = self.network.without_quorum.load(Ordering::Relaxed);
         let request = wire::append_request(self.target, request, without_quorum);
+        let (contacts, target) = (&self.network.contacts, self.target);
         let response = self.call(Purpose::Control, limit, |mut client| async move {
-            client.heartbeat(request).await
+            let answer = client.heartbeat(request).await;
+            // A refusal is an answer, too.
+            let refused = |status: &Status| status.code() == Code::FailedPrecondition;
+            if answer.as_ref().err().is_none_or(refused) {
+                contacts.heard(target);
+            }
+            answer
         });
         wire::from_append_response(response.await?).map_err(|status| self.invalid(&status))
     }

@@ -18,31 +18,28 @@ use crate::{
     wire,
 };
 
-/// When this node last heard from a leader it accepts, and that works.
+/// When this node last heard from a leader it accepts.
 #[derive(Clone, Default)]
-pub(crate) struct LastHeard(Arc<Mutex<Heard>>);
-
-#[derive(Default)]
-struct Heard {
-    at: Option<Instant>,
-    /// Whether the leader said last that it hears from no majority: with it nothing can be changed.
-    without_quorum: bool,
-}
+pub(crate) struct LastHeard(Arc<Mutex<Option<Instant>>>);
 
 impl LastHeard {
     pub(crate) fn get(&self) -> Option<Instant> {
-        self.0.lock().expect("no holder panics").at
-    }
-
-    fn said(&self, request: &pb::AppendRequest) {
-        self.0.lock().expect("no holder panics").without_quorum = request.without_quorum;
+        *self.0.lock().expect("no holder panics")
     }
 
     fn now(&self) {
-        let mut heard = self.0.lock().expect("no holder panics");
-        if !heard.without_quorum {
-            heard.at = Some(Instant::now());
+        *self.0.lock().expect("no holder panics") = Some(Instant::now());
+    }
+}
+
+/// A leader that hears from no majority can change nothing, but its heartbeats would keep the others from electing another: it
+/// may be deaf. So it is heard no more. The refusal is an answer, too: with enough of them it hears from a majority.
+fn check_works(request: &pb::AppendRequest) -> Result<(), Status> {
+    match request.without_quorum {
+        true => {
+            Err(Status::failed_precondition("a leader that hears from no majority is not followed"))
         }
+        false => Ok(()),
     }
 }
 
@@ -131,9 +128,9 @@ async fn next_append(
 ) -> Option<(AppendEntriesRequest<TypeConfig>, Appends)> {
     let reason = match requests.message().await {
         Ok(Some(request)) => {
-            this.last_heard.said(&request);
             match this
                 .check_target(request.target)
+                .and_then(|()| check_works(&request))
                 .and_then(|()| wire::from_append_request(request))
             {
                 Ok(request) => return Some((request, (this, requests, end))),
@@ -187,7 +184,7 @@ impl pb::raft_server::Raft for Transport {
     ) -> Result<Response<pb::AppendResponse>, Status> {
         let request = request.into_inner();
         self.check_target(request.target)?;
-        self.last_heard.said(&request);
+        check_works(&request)?;
         let request = wire::from_append_request(request)?;
         let (previous, last) =
             (request.prev_log_id, request.entries.last().map(|entry| entry.log_id));

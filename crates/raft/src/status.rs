@@ -14,6 +14,7 @@ use openraft::{Instant as _, RaftMetrics, ServerState, async_runtime::watch::Wat
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
+    network::Contacts,
     peers::Peers,
     service::LastHeard,
     types::{OpenRaft, StoredMembership, TypeConfig},
@@ -87,8 +88,9 @@ pub(crate) struct Watcher {
     pub(crate) peers: Peers,
     pub(crate) last_heard: LastHeard,
     pub(crate) removed: Arc<AtomicBool>,
-    /// Set while this manager leads without a quorum, which it says to whom it leads.
+    /// Set while this manager leads without hearing from a majority, which it says to whom it leads.
     pub(crate) without_quorum: Arc<AtomicBool>,
+    pub(crate) contacts: Contacts,
     /// Silence longer than this is a loss.
     pub(crate) lease: Duration,
     pub(crate) started: Instant,
@@ -103,9 +105,8 @@ impl Watcher {
             let (mut new, effective) = {
                 let metrics = metrics.borrow_and_update();
                 let new = self.status(&metrics);
-                // One that has just begun to lead has yet to hear from anybody.
-                let lost = metrics.last_quorum_acked.is_some() && new.quorum_lost_since.is_some();
-                self.without_quorum.store(lost && new.role == Role::Leader, Ordering::Relaxed);
+                let without_quorum = self.leads_without_quorum(&metrics, &new);
+                self.without_quorum.store(without_quorum, Ordering::Relaxed);
                 (new, metrics.membership_config.clone())
             };
             steady(&mut new, &status.borrow());
@@ -205,6 +206,20 @@ impl Watcher {
         };
         let last = last.unwrap_or(self.started);
         (now.saturating_duration_since(last) > self.lease).then_some(last)
+    }
+
+    /// Whether this manager leads, and hears from no majority.
+    fn leads_without_quorum(&self, metrics: &RaftMetrics<TypeConfig>, status: &Status) -> bool {
+        // One that has just begun to lead has yet to hear from anybody.
+        if status.role != Role::Leader
+            || status.quorum_lost_since.is_none()
+            || metrics.last_quorum_acked.is_none()
+        {
+            return false;
+        }
+        let heard =
+            |voter: &&Member| voter.id == status.id || self.contacts.within(voter.id, self.lease);
+        2 * status.voters.iter().filter(heard).count() <= status.voters.len()
     }
 
     fn reachable(&self, metrics: &RaftMetrics<TypeConfig>, role: &Role) -> Vec<u64> {
