@@ -90,7 +90,21 @@ impl Proposer {
         command: &Bytes,
     ) -> Result<Option<(u64, Bytes)>, Status> {
         let mut client: PeerClient<Channel> = PeerClient::new(self.peers.channel(&leader.addr)?);
-        match client.propose(ProposeRequest { command: command.clone() }).await {
+        let mut status = self.raft.status();
+        let is_another = |status: &swarm_raft::Status| {
+            status.leader.as_ref().is_some_and(|other| other.id != leader.id)
+        };
+        let answer = tokio::select! {
+            answer = client.propose(ProposeRequest { command: command.clone() }) => answer,
+            // It may never answer, or only when its connection is found to be dead.
+            Ok(_) = status.wait_for(is_another) => {
+                self.peers.forget(&leader.addr);
+                return Err(Status::unknown(
+                    "the leader was lost before it answered: whether the change was made is not known, so look before trying again",
+                ));
+            }
+        };
+        match answer {
             Ok(answer) => {
                 let answer = answer.into_inner();
                 Ok(Some((answer.revision, answer.response)))
