@@ -2,9 +2,11 @@
 
 mod bench;
 mod binaries;
+mod chaos;
 mod demo;
 mod interrupt;
 mod packages;
+mod processes;
 mod run;
 mod scale;
 mod sim;
@@ -32,6 +34,8 @@ enum Command {
     Bench(bench::Options),
     /// Measure how managers bear hundreds of nodes
     Scale(scale::Options),
+    /// Let things fail for minutes in a swarm under load
+    Chaos(chaos::Options),
     /// Install what tests need, then check formatting and lints and run the tests
     Test(test::Options),
     /// Simulate whole swarms, thousands of them, until something does not hold
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Command::Demo => demo::run(),
         Command::Bench(options) => bench::run(&options),
         Command::Scale(options) => scale::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Sim(options) => sim::run(&options),
         Command::Vm(options) => vm::run(&options),

@@ -4,41 +4,13 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use swarm_playground::Node;
 
 use super::figure::{Bar, Figure, median};
 use super::swarm::{NODES, Swarm};
+use crate::processes::processes;
 
 /// What the daemons are given to settle. It is part of what is measured: the memory of an idle swarm.
 const SETTLE: Duration = Duration::from_secs(5);
-
-/// The daemon and the shims of a node, by process id on this machine.
-#[derive(Debug, Default)]
-pub(super) struct Processes {
-    daemon: Option<i32>,
-    pub(super) shims: Vec<i32>,
-}
-
-/// Finds them by their command lines.
-pub(super) fn processes(node: &Node) -> Result<Processes> {
-    let mut found = Processes::default();
-    for pid in node.processes()? {
-        // One that has ended meanwhile is none.
-        let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { continue };
-        let mut words = line.split(|byte| *byte == 0);
-        let program = words.next().unwrap_or_default();
-        let role = words.next().unwrap_or_default();
-        if !program.ends_with(b"swarmd") {
-            continue;
-        }
-        match role {
-            b"shim" | b"shim-watch" => found.shims.push(pid),
-            b"shim-exec" => {}
-            _ => found.daemon = Some(pid),
-        }
-    }
-    Ok(found)
-}
 
 /// Memory of one process, in MB (10^6 bytes).
 struct Usage {

@@ -75,7 +75,7 @@ impl Swarm {
     fn containers(&self) -> Result<usize> {
         let mut shims = 0;
         for node in self.playground.nodes() {
-            shims += super::memory::processes(&node)?.shims.len();
+            shims += crate::processes::processes(&node)?.shims.len();
         }
         Ok(shims)
     }
