@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use swarm_playground::{Binaries, Options as Playgrounds, Playground};
 
+use crate::processes::processes;
 use crate::run::output;
 use crate::{binaries, interrupt};
 
@@ -68,7 +69,8 @@ fn measure(dir: &Path, workers: usize) -> Result<Value> {
     let (mut addresses, mut pids) = (Vec::new(), Vec::new());
     for node in playground.nodes() {
         addresses.push(format!("{}:2377", node.address()));
-        let pid = node.daemon_pid()?.with_context(|| format!("no swarmd on {}", node.name()))?;
+        let pid =
+            processes(&node)?.daemon.with_context(|| format!("no swarmd on {}", node.name()))?;
         pids.push(pid.to_string());
     }
     let tasks = workers * TASKS_PER_WORKER;
