@@ -84,10 +84,11 @@ impl Swarm {
         let addr = listener.local_addr().unwrap().to_string();
         let own = identity(&ca, MANAGER, Role::Manager);
         let credentials = Credentials::new(&[ca.cert().clone()], Some(own)).unwrap();
+        let key = swarm_raft::SealKey::new([1; 32], "a test");
         let manager = Manager::start(ManagerOptions {
             node_id: MANAGER.into(),
             addr: addr.clone(),
-            raft: swarm_raft::Options::new(1, dir.path().join("raft")),
+            raft: swarm_raft::Options::new(1, dir.path().join("raft"), key),
             connector: Connector::new(credentials.clone(), ConnectorOptions::default()),
             images: Arc::new(NoImages),
         })

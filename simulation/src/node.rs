@@ -14,7 +14,7 @@ use swarm_pki::{
 };
 use swarm_proto::membership::membership_client::MembershipClient;
 use swarm_proto::membership::{BecomeVoterRequest, IssueRequest, IssueResponse};
-use swarm_raft::Options;
+use swarm_raft::{Options, SealKey};
 use swarm_worker::{Prepared, Who};
 use time::OffsetDateTime;
 use tokio::runtime::{Builder, Runtime};
@@ -334,11 +334,12 @@ impl Program {
         connector: &Connector,
         begins: bool,
     ) -> Result<Routes, String> {
+        let key = SealKey::new([self.host; 32], "a simulation");
         let raft = Options {
             disk: Arc::new(self.disk.clone()),
             snapshot_every: self.shared.snapshot_every,
             keep_entries: 10,
-            ..Options::new(member.raft_id, self.dir.join("raft"))
+            ..Options::new(member.raft_id, self.dir.join("raft"), key)
         };
         let options = ManagerOptions {
             node_id: member.node_id.as_str().into(),

@@ -47,7 +47,8 @@ pub(crate) async fn go_on(
     let roots = node.connector.credentials().roots();
     let former = node.config.clone();
     node.shutdown().await?;
-    let raft_id = go_on_alone(&host.files.raft(), alone).await?;
+    let key = host.files.key().open_or_make()?;
+    let raft_id = go_on_alone(&host.files.raft(), &key, alone).await?;
     let on = |config: NodeConfig| NodeConfig {
         raft_id: Some(raft_id),
         takes_over: true,

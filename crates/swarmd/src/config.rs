@@ -10,6 +10,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use swarm_model::ManagerAddress;
 
+use crate::keyfile::KeyFile;
+
 const FILE: &str = "node.json";
 
 /// A node of a swarm, as it was set up by `init` or `join`.
@@ -54,6 +56,11 @@ impl NodeFiles {
     /// The directory of Raft.
     pub(crate) fn raft(&self) -> PathBuf {
         self.dir.join("raft")
+    }
+
+    /// The key that the files of Raft are encrypted with.
+    pub(crate) fn key(&self) -> KeyFile {
+        KeyFile::new(&self.raft())
     }
 
     /// The configuration, if the node is part of a swarm.

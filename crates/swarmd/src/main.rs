@@ -6,6 +6,7 @@ mod alone;
 mod args;
 mod config;
 mod images;
+mod keyfile;
 mod local;
 mod membership;
 mod moved;

@@ -173,10 +173,11 @@ pub(crate) async fn start_manager(
 ) -> Result<Manager> {
     let identity = connector.credentials().identity().context("this node has no certificate")?;
     keep_private(&host.files.raft())?;
+    let key = host.files.key().open_or_make()?;
     let options = ManagerOptions {
         node_id: identity.node_id().into(),
         addr: config.advertise_addr.clone(),
-        raft: swarm_raft::Options::new(raft_id, host.files.raft()),
+        raft: swarm_raft::Options::new(raft_id, host.files.raft(), key),
         connector: connector.clone(),
         images: Arc::new(ImageCheck(host.images.clone())),
     };
@@ -200,7 +201,7 @@ async fn bootstrap(
 }
 
 /// Raft's log and snapshots hold the CA's key and those of encrypted networks.
-fn keep_private(dir: &Path) -> Result<()> {
+pub(crate) fn keep_private(dir: &Path) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.and_then(|()| std::fs::set_permissions(dir, Permissions::from_mode(0o700)))
         .with_context(|| format!("cannot keep {} to ourselves", dir.display()))

@@ -14,6 +14,7 @@ use crate::addresses::{Addresses, Given};
 use crate::args::Restore;
 use crate::config::{NodeConfig, NodeFiles};
 use crate::membership::store;
+use crate::node::keep_private;
 
 /// Restores into the state directory, all or nothing; says what it found.
 pub(crate) async fn run(state_dir: &Path, run_dir: &Path, args: Restore) -> Result<String> {
@@ -71,7 +72,10 @@ async fn write(
     let raft_id = backup.state.next_raft_id();
     let addr = addresses.advertise.to_string();
     let state = Bytes::from(backup.snapshot);
-    swarm_raft::begin_with(&files.raft(), raft_id, addr.clone(), backup.revision, state).await?;
+    let (dir, revision) = (files.raft(), backup.revision);
+    keep_private(&dir)?;
+    let key = files.key().open_or_make()?;
+    swarm_raft::begin_with(&dir, &key, raft_id, addr.clone(), revision, state).await?;
     // Last: with it the rest begins to count.
     files.save(&NodeConfig {
         advertise_addr: addr,
