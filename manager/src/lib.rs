@@ -24,6 +24,7 @@ pub mod fleet;
 pub mod health;
 pub mod leader;
 mod link;
+mod lock;
 pub mod manager;
 mod managers;
 pub mod membership;
@@ -43,4 +44,5 @@ mod views;
 mod support;
 
 pub use control::{Control, Images};
+pub use lock::Files;
 pub use manager::{Manager, ManagerError, ManagerOptions, NewCluster};

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_model::{Cluster, ClusterSpec, JoinTokens, Meta, NodeId, NodeRole, RootCaDocument};
+use swarm_model::{
+    Cluster, ClusterSpec, JoinTokens, ManagerLock, Meta, NodeId, NodeRole, RootCaDocument,
+};
 use swarm_pki::{Connector, ExpectedPeer, JoinSecret, JoinToken, RootCa, require_manager};
 use swarm_proto::control::control_server::ControlServer;
 use swarm_proto::dispatch::dispatcher_server::DispatcherServer;
@@ -19,13 +21,14 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::clock;
-use crate::control::{Control, Images};
+use crate::control::{Control, Images, fresh_unlock_key};
 use crate::demotions::Demotions;
 use crate::dispatcher::{DispatcherService, distribute};
 use crate::fleet::Fleet;
 use crate::health;
 use crate::leader::Leader;
 use crate::link::Link;
+use crate::lock::{self, Files};
 use crate::managers::Managers;
 use crate::membership::MembershipService;
 use crate::peer::PeerService;
@@ -58,6 +61,8 @@ pub struct ManagerOptions {
     pub connector: Connector,
     /// Checks images.
     pub images: Arc<dyn Images>,
+    /// Keeps this manager's files.
+    pub files: Arc<dyn Files>,
 }
 
 /// What `init` decides about a new cluster.
@@ -181,6 +186,7 @@ impl Manager {
         let demotions =
             Demotions { store: store.clone(), raft: raft.clone(), proposer: proposer.clone() };
         loops.spawn(demotions.run());
+        loops.spawn(lock::follow(store.clone(), Arc::clone(&options.files)));
         loops.spawn(
             Leader { node_id: options.node_id.clone(), store, raft: raft.clone(), fleet, proposer }
                 .run(),
@@ -204,12 +210,16 @@ impl Manager {
             JoinToken { ca_digest: new.ca.digest(), secret }.to_string()
         };
         let join_tokens = JoinTokens { worker: token(), manager: token() };
+        let locks = new.spec.encryption_config.auto_lock_managers;
+        let unlock_key = locks.then(fresh_unlock_key);
+        let manager_lock = ManagerLock { unlock_key, revision: 0 };
         let cluster = Cluster {
             id: new.ca.cert().cluster_id().into(),
             meta: Meta::created(0, clock::now()),
             spec: new.spec,
             root_ca: RootCaDocument { cert_pem: new.ca.cert().to_pem(), key_pem: new.ca.key_pem() },
             join_tokens: join_tokens.clone(),
+            manager_lock,
         };
         self.propose_first(Change::CreateCluster(Box::new(cluster))).await?;
         let node = Change::AddNode {

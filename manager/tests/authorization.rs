@@ -14,7 +14,8 @@ use swarm_pki::{
 };
 use swarm_proto::control::control_client::ControlClient;
 use swarm_proto::control::{
-    Empty as Nothing, JoinTokenRequest, RemoveNodeRequest, UpdateNodeRequest,
+    Empty as Nothing, JoinTokenRequest, RemoveNodeRequest, UnlockKeyRequest, UpdateNodeRequest,
+    UpdateSwarmRequest,
 };
 use swarm_proto::dispatch::dispatcher_client::DispatcherClient;
 use swarm_proto::dispatch::{Describe, FromNode, ToNode, from_node};
@@ -90,6 +91,7 @@ impl Swarm {
             addr: addr.clone(),
             raft: swarm_raft::Options::new(1, dir.path().join("raft"), key),
             connector: Connector::new(credentials.clone(), ConnectorOptions::default()),
+            files: Arc::new(NoFiles),
             images: Arc::new(NoImages),
         })
         .await
@@ -131,6 +133,15 @@ impl Swarm {
         let answer = client.issue(request).await?.into_inner();
         let identity = NodeIdentity::from_pem(&answer.cert_pem, &key).unwrap();
         Ok((answer, self.caller(Some(identity)).await))
+    }
+}
+
+/// Keeps nothing: what is locked of a manager is `swarmd`'s.
+struct NoFiles;
+
+impl swarm_manager::Files for NoFiles {
+    fn lock(&self, _: &swarm_model::ManagerLock) -> Result<(), String> {
+        Ok(())
     }
 }
 
@@ -181,6 +192,8 @@ async fn managers_calls(channel: &Channel) -> Vec<(&'static str, Code)> {
         ("list nodes", code(control.list_nodes(Nothing {}).await)),
         ("backup", code(control.backup(Nothing {}).await)),
         ("update node", code(control.update_node(UpdateNodeRequest::default()).await)),
+        ("unlock key", code(control.unlock_key(UnlockKeyRequest { rotate: false }).await)),
+        ("update swarm", code(control.update_swarm(UpdateSwarmRequest { autolock: false }).await)),
         ("rotate network keys", code(control.rotate_network_keys(Nothing {}).await)),
         ("become voter", code(membership.become_voter(voter).await)),
     ]
@@ -212,7 +225,9 @@ async fn what_managers_ask_of_each_other_is_refused_to_all_others() {
             "report sessions",
             "join token",
             "list nodes",
-            "backup"
+            "backup",
+            "unlock key",
+            "update swarm"
         ]
     );
     let rotate = manager.iter().find(|(call, _)| *call == "rotate network keys");

@@ -108,6 +108,15 @@ struct Running {
 
 struct AnyImage;
 
+/// Simulated managers have no unlock key.
+struct NoFiles;
+
+impl swarm_manager::Files for NoFiles {
+    fn lock(&self, _: &swarm_model::ManagerLock) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 impl Images for AnyImage {
     fn pin(
         &self,
@@ -347,6 +356,7 @@ impl Program {
             raft,
             connector: connector.clone(),
             images: Arc::new(AnyImage),
+            files: Arc::new(NoFiles),
         };
         let started = Manager::start(options).await;
         let manager = started.map_err(|e| format!("the manager does not start: {e}"))?;

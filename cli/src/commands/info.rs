@@ -113,6 +113,7 @@ fn swarm(text: &mut String, swarm: &SwarmInfo) {
         line(text, 1, "SubnetSize", spec.subnet_size);
         line(text, 1, "Data Path Port", spec.data_path_port);
         line(text, 1, "Task History Retention Limit", spec.task_history_retention_limit);
+        line(text, 1, "Autolock Managers", spec.encryption_config.auto_lock_managers);
     }
     line(text, 1, "Node Address", &swarm.node_addr);
     let mut managers: Vec<_> = swarm.remote_managers.iter().flatten().map(|m| &m.addr).collect();
@@ -149,7 +150,7 @@ mod tests {
             text(&info),
             "Images: 3\nServer Version: 0.1.0\nSwarm: active\n NodeID: n1\n Is Manager: true\n ClusterID: c1\n \
              Managers: 1\n Nodes: 3\n Default Address Pool: 10.0.0.0/8\n SubnetSize: 24\n Data Path Port: 4789\n \
-             Task History Retention Limit: 5\n Node Address: 192.0.2.1\n Manager Addresses:\n  192.0.2.1:2377\n\
+             Task History Retention Limit: 5\n Autolock Managers: false\n Node Address: 192.0.2.1\n Manager Addresses:\n  192.0.2.1:2377\n\
              Operating System: Debian\nArchitecture: x86_64\nCPUs: 2\nTotal Memory: 3.836GiB\nName: pg-1\n"
         );
     }

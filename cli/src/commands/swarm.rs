@@ -2,6 +2,7 @@
 
 use swarm_proto::control::{Empty, InitRequest, JoinRequest, JoinTokenRequest, LeaveRequest};
 
+use super::autolock::how_to_unlock;
 use crate::args::{Ca, Init, Join, JoinToken, Role};
 use crate::client::{Client, ask};
 use crate::error::Error;
@@ -19,6 +20,7 @@ pub(super) async fn init(mut client: Client, flags: Init) -> Result<(), Error> {
             .unwrap_or_default()
             .into(),
         force_new_cluster: flags.force_new_cluster,
+        autolock: flags.autolock,
     };
     let made = client.node.init(ask(request)).await?.into_inner();
     output::line(&format!(
@@ -26,7 +28,11 @@ pub(super) async fn init(mut client: Client, flags: Init) -> Result<(), Error> {
          To add a manager to this swarm, run 'swarmctl join-token manager' and follow the instructions.\n",
         made.node_id,
         how_to_join(Role::Worker, &made.worker_token, &made.addr)
-    ))
+    ))?;
+    if made.unlock_key.is_empty() {
+        return Ok(());
+    }
+    output::line(&how_to_unlock(&made.unlock_key))
 }
 
 fn how_to_join(role: Role, token: &str, addr: &str) -> String {

@@ -21,6 +21,30 @@ pub struct Cluster {
     pub root_ca: RootCaDocument,
     /// The secrets of the join tokens.
     pub join_tokens: JoinTokens,
+    /// What managers lock themselves with.
+    #[serde(default)]
+    pub manager_lock: ManagerLock,
+}
+
+/// The unlock key of the managers; managers alone ever see it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ManagerLock {
+    /// None if managers are not locked.
+    pub unlock_key: Option<UnlockKeyText>,
+    /// The revision that set it; 0 if nothing ever did.
+    pub revision: u64,
+}
+
+/// An unlock key, as `SWMKEY-1-...`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnlockKeyText(pub String);
+
+impl std::fmt::Debug for UnlockKeyText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UnlockKeyText(..)")
+    }
 }
 
 /// Settings of the cluster, chosen at `init`.
@@ -35,6 +59,16 @@ pub struct ClusterSpec {
     pub data_path_port: u16,
     /// How many finished tasks are kept for each slot.
     pub task_history_retention_limit: u32,
+    /// How managers keep their state.
+    pub encryption_config: EncryptionConfig,
+}
+
+/// How managers keep their state on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct EncryptionConfig {
+    /// Whether a manager that restarts needs the unlock key.
+    pub auto_lock_managers: bool,
 }
 
 impl Default for ClusterSpec {
@@ -44,6 +78,7 @@ impl Default for ClusterSpec {
             subnet_size: 24,
             data_path_port: 4789,
             task_history_retention_limit: 5,
+            encryption_config: EncryptionConfig::default(),
         }
     }
 }

@@ -22,7 +22,9 @@ pub use assignment::{
     EndpointState, EndpointView, Item, ItemKey, NetworkView, NodeView, SecurityAssociation,
     ServiceView, TunnelView, ViewDelta,
 };
-pub use cluster::{Cluster, ClusterSpec, JoinTokens, RootCaDocument};
+pub use cluster::{
+    Cluster, ClusterSpec, EncryptionConfig, JoinTokens, ManagerLock, RootCaDocument, UnlockKeyText,
+};
 pub use encryption::{
     ENCRYPTED_OPTION, ESP_CIPHER, EspKey, KeyRing, NetworkKey, NetworkSecret, NodeEncryption,
     Rotation,

@@ -25,6 +25,7 @@ mod root;
 mod store;
 mod stream;
 mod token;
+mod unlock;
 mod verify;
 
 pub use acceptor::{AcceptorOptions, Incoming, TlsAcceptor};
@@ -37,6 +38,7 @@ pub use identity::{NodeIdentity, new_key_and_csr};
 pub use join::fetch_root;
 pub use name::{ExpectedPeer, PeerIdentity, PeerMismatch, Role};
 pub use root::{NODE_CERT_VALIDITY, RootCa, RootCert};
-pub use store::{CA_FILE, NODE_FILE, load_roots, save_roots};
+pub use store::{CA_FILE, NODE_FILE, SealedIdentity, Stored, load_roots, save_roots};
 pub use stream::{NodeStream, PeerInfo};
 pub use token::{CaDigest, JoinSecret, JoinToken, TokenError};
+pub use unlock::{NoUnlockKey, UnlockKey};

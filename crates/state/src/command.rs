@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use swarm_model::{
     Availability, Cluster, JoinTokens, Labels, NetworkId, NetworkSecret, NetworkSpec,
     NodeDescription, NodeId, NodeRole, NodeState, ServiceId, ServiceSpec, TaskId, TaskState,
-    TaskStatus, Timestamp, UpdateStatus,
+    TaskStatus, Timestamp, UnlockKeyText, UpdateStatus,
 };
 
 /// A list of changes proposed at one moment. Each change takes effect or is rejected by itself.
@@ -224,6 +224,16 @@ pub enum Change {
         addr: String,
         /// Its id in Raft now.
         raft_id: u64,
+    },
+    /// Has managers lock themselves, with this unlock key unless there is one already; or no more.
+    SetAutoLock {
+        /// None to end it.
+        unlock_key: Option<UnlockKeyText>,
+    },
+    /// Replaces the unlock key of managers that lock themselves.
+    RotateUnlockKey {
+        /// The new one.
+        unlock_key: UnlockKeyText,
     },
 }
 

@@ -1,27 +1,49 @@
-//! The key that a manager's Raft files are encrypted with: a file beside them.
+//! The file with the key that a manager's Raft files are encrypted with, beside them. The key is in clear, or sealed
+//! with the swarm's unlock key.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use swarm_pki::UnlockKey;
 use swarm_raft::SealKey;
 
 /// What the file holds.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Content {
-    /// Base64.
+    /// Base64; sealed if `locked`.
     key: String,
+    locked: bool,
+    /// The revision of the swarm's state that had it locked, or no more; 0 if none had.
+    revision: u64,
+}
+
+/// A key as it was found.
+pub(crate) enum Found {
+    /// In clear.
+    Open(SealKey),
+    /// Sealed.
+    Locked(Vec<u8>),
 }
 
 /// The file.
 pub(crate) struct KeyFile {
     path: PathBuf,
+}
+
+/// What a key is sealed for: the revision is authenticated along.
+fn place(revision: u64) -> Vec<u8> {
+    format!("key of raft as of {revision}").into_bytes()
+}
+
+fn lock_of(key: &UnlockKey) -> SealKey {
+    SealKey::new(*key.as_bytes(), "the unlock key")
 }
 
 impl KeyFile {
@@ -30,41 +52,66 @@ impl KeyFile {
         KeyFile { path: dir.join("key") }
     }
 
-    /// The key; made for a manager that has none yet.
-    pub(crate) fn open_or_make(&self) -> Result<SealKey> {
+    /// The key and the revision, if there is one.
+    pub(crate) fn read(&self) -> Result<Option<(Found, u64)>> {
         let shown = self.path.display();
         match fs::read(&self.path) {
-            Ok(bytes) => self.parse(&bytes).with_context(|| format!("cannot use {shown}")),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let dir = self.path.parent().context("the key has no folder")?;
-                if swarm_raft::is_sealed(dir)? {
-                    bail!(
-                        "{shown} is missing: the manager's log cannot be read without the key in it; \
-                         restore the file, or remove this node from the swarm and let it join again"
-                    );
-                }
-                let bytes: [u8; 32] = rand::random();
-                let content = Content { key: STANDARD.encode(bytes) };
-                self.write(&content).with_context(|| format!("cannot write {shown}"))?;
-                Ok(self.seal_key(bytes))
+            Ok(bytes) => {
+                self.parse(&bytes).map(Some).with_context(|| format!("cannot use {shown}"))
             }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).with_context(|| format!("cannot read {shown}")),
         }
     }
 
-    fn parse(&self, bytes: &[u8]) -> Result<SealKey> {
+    fn parse(&self, bytes: &[u8]) -> Result<(Found, u64)> {
         let content: Content = serde_json::from_slice(bytes).context("it is damaged")?;
         let key = STANDARD.decode(content.key).context("its key is damaged")?;
-        let key = key.try_into().map_err(|_| anyhow!("its key does not have 32 bytes"))?;
-        Ok(self.seal_key(key))
+        let found = if content.locked { Found::Locked(key) } else { Found::Open(self.key(&key)?) };
+        Ok((found, content.revision))
     }
 
-    fn seal_key(&self, bytes: [u8; 32]) -> SealKey {
-        SealKey::new(bytes, self.path.display().to_string())
+    fn key(&self, bytes: &[u8]) -> Result<SealKey> {
+        let bytes: [u8; 32] =
+            bytes.try_into().map_err(|_| anyhow!("its key does not have 32 bytes"))?;
+        Ok(SealKey::new(bytes, self.path.display().to_string()))
+    }
+
+    /// Opens a locked key; none if it was locked with another one.
+    pub(crate) fn unlock(
+        &self,
+        sealed: &[u8],
+        revision: u64,
+        key: &UnlockKey,
+    ) -> Result<Option<SealKey>> {
+        let opened = lock_of(key).open(&place(revision), sealed);
+        opened.ok().map(|bytes| self.key(&bytes)).transpose()
+    }
+
+    /// Makes a key, in clear.
+    pub(crate) fn make(&self) -> Result<SealKey> {
+        let key = self.key(&rand::random::<[u8; 32]>())?;
+        self.write(&key, None, 0)?;
+        Ok(key)
+    }
+
+    /// Writes a key, locked with `lock` if there is one.
+    pub(crate) fn write(
+        &self,
+        key: &SealKey,
+        lock: Option<&UnlockKey>,
+        revision: u64,
+    ) -> Result<()> {
+        let kept = match lock {
+            Some(lock) => STANDARD.encode(lock_of(lock).seal(&place(revision), key.bytes())),
+            None => STANDARD.encode(key.bytes()),
+        };
+        let content = Content { key: kept, locked: lock.is_some(), revision };
+        self.replace(&content).with_context(|| format!("cannot write {}", self.path.display()))
     }
 
     /// All of it or nothing, also over a loss of power.
-    fn write(&self, content: &Content) -> io::Result<()> {
+    fn replace(&self, content: &Content) -> io::Result<()> {
         let new = self.path.with_extension("new");
         match fs::remove_file(&new) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),

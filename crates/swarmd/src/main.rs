@@ -8,6 +8,7 @@ mod config;
 mod images;
 mod keyfile;
 mod local;
+mod locked;
 mod membership;
 mod moved;
 mod node;
@@ -16,6 +17,7 @@ mod restore;
 mod roles;
 mod server;
 mod socket;
+mod vault;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

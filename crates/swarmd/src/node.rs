@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use swarm_balancer::Choice;
 use swarm_images::ImageStore;
 use swarm_manager::{Manager, ManagerOptions, NewCluster};
-use swarm_model::{JoinTokens, ManagerAddress};
+use swarm_model::{JoinTokens, ManagerAddress, NodeId};
 use swarm_pki::{
     AcceptorOptions, Connector, ConnectorOptions, Credentials, NodeIdentity, RootCert, TlsAcceptor,
 };
@@ -65,31 +65,10 @@ impl Node {
             .with_context(|| format!("cannot listen on {}", config.listen_addr))?;
         let credentials = Credentials::new(&roots, Some(identity.clone()))?;
         let connector = Connector::new(credentials.clone(), ConnectorOptions::default());
-        let mut managers = config.managers.clone();
-        if config.raft_id.is_some() {
-            managers.push(ManagerAddress {
-                node_id: identity.node_id().into(),
-                addr: config.advertise_addr.clone(),
-            });
-        }
         let acceptor = TlsAcceptor::new(&credentials, AcceptorOptions::default())?;
         let mut config = config;
-        let prepared = Prepared::new(WorkerOptions {
-            node_id: identity.node_id().into(),
-            hostname: host.hostname.clone(),
-            addr: host_of(&config.advertise_addr),
-            listen_addr: config.advertise_addr.clone(),
-            vtep: config.data_path_addr,
-            data_path_port: config.data_path_port,
-            state_dir: host.state_dir.clone(),
-            run_dir: host.run_dir.clone(),
-            images: host.images.clone(),
-            balancer: host.balancer.clone(),
-            connector: connector.clone(),
-            managers,
-            standing: host.standing.clone(),
-        })
-        .await?;
+        let options = worker_options(host, &config, identity.node_id().into(), &connector);
+        let prepared = Prepared::new(options).await?;
         let (manager, tokens) = match config.raft_id {
             Some(raft_id) => {
                 let manager = start_manager(host, &config, raft_id, &connector).await?;
@@ -164,6 +143,35 @@ fn services(worker: &Worker, manager: Option<&Manager>) -> Routes {
     }
 }
 
+/// The worker of a node.
+pub(crate) fn worker_options(
+    host: &Host,
+    config: &NodeConfig,
+    node_id: NodeId,
+    connector: &Connector,
+) -> WorkerOptions {
+    let mut managers = config.managers.clone();
+    if config.raft_id.is_some() {
+        let addr = config.advertise_addr.clone();
+        managers.push(ManagerAddress { node_id: node_id.clone(), addr });
+    }
+    WorkerOptions {
+        node_id,
+        hostname: host.hostname.clone(),
+        addr: host_of(&config.advertise_addr),
+        listen_addr: config.advertise_addr.clone(),
+        vtep: config.data_path_addr,
+        data_path_port: config.data_path_port,
+        state_dir: host.state_dir.clone(),
+        run_dir: host.run_dir.clone(),
+        images: host.images.clone(),
+        balancer: host.balancer.clone(),
+        connector: connector.clone(),
+        managers,
+        standing: host.standing.clone(),
+    }
+}
+
 /// Starts the manager `raft_id` of the node that the connector's certificate is of.
 pub(crate) async fn start_manager(
     host: &Host,
@@ -173,13 +181,14 @@ pub(crate) async fn start_manager(
 ) -> Result<Manager> {
     let identity = connector.credentials().identity().context("this node has no certificate")?;
     keep_private(&host.files.raft())?;
-    let key = host.files.key().open_or_make()?;
+    let key = host.files.vault().key()?;
     let options = ManagerOptions {
         node_id: identity.node_id().into(),
         addr: config.advertise_addr.clone(),
         raft: swarm_raft::Options::new(raft_id, host.files.raft(), key),
         connector: connector.clone(),
         images: Arc::new(ImageCheck(host.images.clone())),
+        files: Arc::clone(host.files.vault()) as Arc<dyn swarm_manager::Files>,
     };
     Ok(Manager::start(options).await?)
 }

@@ -67,7 +67,7 @@ pub(crate) async fn renew(
                 let roots = [RootCert::from_pem(&answer.root_pem)?];
                 connector.credentials().set_roots(&roots)?;
                 save_roots(&files.pki(), &roots)?;
-                identity.save(&files.pki())?;
+                files.vault().save_identity(&identity)?;
                 connector.credentials().set_identity(identity);
                 tracing::info!("renewed this node's certificate");
                 return Ok(());

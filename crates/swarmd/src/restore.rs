@@ -74,7 +74,7 @@ async fn write(
     let state = Bytes::from(backup.snapshot);
     let (dir, revision) = (files.raft(), backup.revision);
     keep_private(&dir)?;
-    let key = files.key().open_or_make()?;
+    let key = files.vault().key()?;
     swarm_raft::begin_with(&dir, &key, raft_id, addr.clone(), revision, state).await?;
     // Last: with it the rest begins to count.
     files.save(&NodeConfig {

@@ -1,6 +1,7 @@
 //! The control API: what swarmctl asks of a manager. Any manager answers; what changes the state is
 //! proposed through Raft, what reads it waits until the replica here is up to date.
 
+mod autolock;
 mod encryption;
 mod io;
 mod networks;
@@ -24,14 +25,17 @@ use swarm_proto::control::control_client::ControlClient;
 use swarm_proto::control::{
     Changed, Chunk, Document, Documents, Empty, ExecInput, ExecOutput, InspectNetworkRequest,
     JoinTokenRequest, JoinTokenResponse, ListTasksRequest, LogRecord, LogsRequest, Progress,
-    Reference, RemoveNodeRequest, ScaleServiceRequest, UpdateNodeRequest, UpdateServiceRequest,
-    WatchServiceRequest, control_server,
+    Reference, RemoveNodeRequest, ScaleServiceRequest, UnlockKeyRequest, UnlockKeyResponse,
+    UpdateNodeRequest, UpdateServiceRequest, UpdateSwarmRequest, WatchServiceRequest,
+    control_server,
 };
 use swarm_raft::{ProposeError, Raft};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+
+pub(crate) use autolock::fresh as fresh_unlock_key;
 
 use crate::backup;
 use crate::clock;
@@ -126,6 +130,17 @@ type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl control_server::Control for Control {
     async fn join_token(&self, request: Request<JoinTokenRequest>) -> Answer<JoinTokenResponse> {
         self.join_token_now(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn update_swarm(
+        &self,
+        request: Request<UpdateSwarmRequest>,
+    ) -> Answer<UnlockKeyResponse> {
+        self.set_autolock_now(request.into_inner().autolock).await.map(Response::new)
+    }
+
+    async fn unlock_key(&self, request: Request<UnlockKeyRequest>) -> Answer<UnlockKeyResponse> {
+        self.unlock_key_now(request.into_inner().rotate).await.map(Response::new)
     }
 
     async fn list_nodes(&self, _: Request<Empty>) -> Answer<Documents> {

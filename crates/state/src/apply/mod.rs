@@ -1,6 +1,7 @@
 //! `apply`: the one place where the state changes.
 
 mod keys;
+mod lock;
 mod network;
 mod node;
 mod service;
@@ -45,6 +46,9 @@ impl State {
                     return Err(Rejected::Exists("the cluster".into()));
                 }
                 cluster.meta.version = Version { index: cx.revision };
+                if cluster.manager_lock.unlock_key.is_some() {
+                    cluster.manager_lock.revision = cx.revision;
+                }
                 self.cluster = Some((*cluster).into());
                 cx.touch(Touched::Cluster);
             }
@@ -103,6 +107,8 @@ impl State {
             Change::TakeOver { id, hostname, addr, raft_id } => {
                 self.take_over(cx, &id, hostname, addr, raft_id)?;
             }
+            Change::SetAutoLock { unlock_key } => self.set_auto_lock(cx, unlock_key)?,
+            Change::RotateUnlockKey { unlock_key } => self.rotate_unlock_key(cx, unlock_key)?,
         }
         Ok(outcome)
     }

@@ -57,7 +57,10 @@ impl State {
         self.change_node(cx, id, |node| {
             if let Some(manager) = &mut node.manager_status {
                 // A host may come back with another address.
-                manager.addr.clone_from(&description.listen_addr);
+                // Descriptions of older versions have none.
+                if !description.listen_addr.is_empty() {
+                    manager.addr.clone_from(&description.listen_addr);
+                }
             }
             node.description = description;
             node.status = NodeStatus { state: NodeState::Ready, message: String::new(), addr };

@@ -8,7 +8,7 @@ use crate::support::{cluster, description, network_id, node_id, service_id, task
 use swarm_model::{
     Availability, ContainerStatus, EndpointMode, Labels, NetworkAttachmentConfig, NetworkSecret,
     NetworkSpec, NodeRole, NodeState, Reachability, RestartCondition, ServiceSpec, TaskState,
-    TaskStatus, Timestamp, UpdateState, UpdateStatus, codec,
+    TaskStatus, Timestamp, UnlockKeyText, UpdateState, UpdateStatus, codec,
 };
 use swarm_state::{Change, Command, Outcome, Rejected, State};
 
@@ -185,6 +185,14 @@ fn changes() -> Vec<(&'static str, Change)> {
                 raft_id: 7,
             },
         ),
+        (
+            "SetAutoLock",
+            Change::SetAutoLock { unlock_key: Some(UnlockKeyText("SWMKEY-1-a".into())) },
+        ),
+        (
+            "RotateUnlockKey",
+            Change::RotateUnlockKey { unlock_key: UnlockKeyText("SWMKEY-1-b".into()) },
+        ),
     ]
 }
 
@@ -206,6 +214,7 @@ fn is_among_changes(change: &Change) -> bool {
         Change::RotateNetworkKeys | Change::UpdateNode { .. } => true,
         Change::SupersedeTask { .. } | Change::SetNodeRole { .. } => true,
         Change::DropManager { .. } | Change::TakeOver { .. } => true,
+        Change::SetAutoLock { .. } | Change::RotateUnlockKey { .. } => true,
     }
 }
 
@@ -213,7 +222,7 @@ fn is_among_changes(change: &Change) -> bool {
 fn every_change_ever_written_is_still_read() {
     let changes = changes();
     let kinds: std::collections::BTreeSet<_> = changes.iter().map(|(kind, _)| kind).collect();
-    assert_eq!(kinds.len(), 31);
+    assert_eq!(kinds.len(), 33);
     for (kind, change) in changes {
         assert!(is_among_changes(&change));
         let command = Command { now: Timestamp(1_700_000_000_000_000_000), changes: vec![change] };
@@ -298,6 +307,7 @@ fn state() -> State {
         "UpdateService" | "PurgeService" => None,
         // Younger than the snapshot.
         "UpdateNode" | "SupersedeTask" | "SetNodeRole" | "DropManager" | "TakeOver" => None,
+        "SetAutoLock" | "RotateUnlockKey" => None,
         // What came later has a snapshot of its own.
         _ if kind.contains("NetworkKey") => None,
         "ReportTask" => Some(2),

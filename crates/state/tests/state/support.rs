@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use swarm_model::{
     Availability, Cluster, ClusterSpec, ContainerSpec, ENCRYPTED_OPTION, ESP_CIPHER, EndpointMode,
-    EndpointSpec, Id, Ipam, IpamConfig, JoinTokens, Labels, Meta, NetworkAttachmentConfig,
-    NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeRole, NodeState, Replicated,
-    RootCaDocument, ServiceMode, ServiceSpec, TaskSpec, TaskState, TaskStatus, Timestamp,
-    UpdateState, UpdateStatus,
+    EndpointSpec, Id, Ipam, IpamConfig, JoinTokens, Labels, ManagerLock, Meta,
+    NetworkAttachmentConfig, NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeRole,
+    NodeState, Replicated, RootCaDocument, ServiceMode, ServiceSpec, TaskSpec, TaskState,
+    TaskStatus, Timestamp, UpdateState, UpdateStatus,
 };
 use swarm_state::{Change, State};
 
@@ -131,9 +131,11 @@ pub(crate) fn cluster() -> Cluster {
             subnet_size: 29,
             data_path_port: 4790,
             task_history_retention_limit: 2,
+            ..ClusterSpec::default()
         },
         root_ca: RootCaDocument { cert_pem: "cert".into(), key_pem: "key".into() },
         join_tokens: tokens("first"),
+        manager_lock: ManagerLock::default(),
     }
 }
 

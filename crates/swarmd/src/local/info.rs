@@ -3,14 +3,18 @@
 use serde_json::{Value, json};
 
 use super::Daemon;
+use crate::locked::LockedNode;
 use crate::node::Node;
+use crate::vault::LOCKED;
 
 pub(super) async fn info(daemon: &Daemon) -> Value {
+    let locked = daemon.locked.read().await;
     let node = daemon.node.read().await;
     let resources = swarm_worker::resources();
-    let (swarm, warnings) = match node.as_ref() {
-        None => (json!({ "NodeID": "", "LocalNodeState": "inactive" }), Vec::new()),
-        Some(node) => {
+    let (swarm, warnings) = match (node.as_ref(), locked.as_ref()) {
+        (None, Some(locked)) => (self::locked(locked), Vec::new()),
+        (None, None) => (json!({ "NodeID": "", "LocalNodeState": "inactive" }), Vec::new()),
+        (Some(node), _) => {
             let warnings = node.manager.as_ref().map(|manager| manager.warnings());
             (swarm(node).await, warnings.unwrap_or_default())
         }
@@ -27,6 +31,16 @@ pub(super) async fn info(daemon: &Daemon) -> Value {
         "DockerRootDir": daemon.host.state_dir,
         "Swarm": swarm,
         "Warnings": warnings,
+    })
+}
+
+fn locked(node: &LockedNode) -> Value {
+    json!({
+        "NodeID": node.id,
+        "NodeAddr": node.config.data_path_addr,
+        "LocalNodeState": "locked",
+        "ControlAvailable": false,
+        "Error": LOCKED,
     })
 }
 
