@@ -35,7 +35,7 @@ modules=./lib/modules/$version; kernel=$modules/kernel
 wanted=(./boot "$modules/modules.*"
   "$kernel"/{net,crypto,lib,arch} "$kernel"/fs/{overlayfs,9p,netfs,fscache,fuse,ext4,jbd2}
   "$kernel/drivers/net/*.ko*" "$kernel"/drivers/net/{vxlan,wireguard,ipvlan,netdevsim}
-  "$kernel/fs/mbcache.ko*" "$kernel/drivers/block/virtio_blk.ko*"
+  "$kernel/fs/mbcache.ko*" "$kernel/drivers/block/virtio_blk.ko*" "$kernel/drivers/md/dm-mod.ko*" "$kernel"/drivers/dax
   "$kernel/drivers/virtio" "$kernel/drivers/char/*.ko*" "$kernel/drivers/char/hw_random")
 # tar complains of patterns without a match; what matters is checked below.
 dpkg-deb --fsys-tarfile "$package"_*.deb | tar -x --wildcards "${wanted[@]}" 2>/dev/null || true

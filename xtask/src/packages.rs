@@ -25,9 +25,10 @@ const PACKAGES: [&str; 13] = [
 ];
 
 /// What the VM needs: an emulator, what unpacks its kernel, and what its tests call.
-const VM_PACKAGES: [&str; 12] = [
+const VM_PACKAGES: [&str; 13] = [
     "qemu-system-x86",
     "kmod",
+    "dmsetup",
     "e2fsprogs",
     "busybox-static",
     "xz-utils",

@@ -2,7 +2,7 @@
 //! killed, and with it all that the guest had not synced). After each boot all that was acknowledged must be there.
 
 use super::{prepare, script};
-use crate::binaries::{VM_PROFILE, target_dir};
+use crate::binaries::{VM_PROFILE, build_for_vm, target_dir};
 use crate::interrupt;
 use crate::run::{cargo, status, workspace};
 use anyhow::{Context, Result, bail, ensure};
@@ -17,12 +17,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
+use swarm_playground::{Binaries, sample_image};
 
 /// The longest that a boot may take until all managers serve: an emulated CPU is slow.
 const SERVING: Duration = Duration::from_secs(240);
 /// The power goes between these after the first write of a boot was acknowledged.
 const UNDER_LOAD_MS: std::ops::Range<u64> = 200..6000;
 const DISK_BYTES: u64 = 1 << 30;
+const IMAGE: &str = "whoami.tar";
 
 /// Options of `cargo xtask vm power-cuts`.
 #[derive(Args)]
@@ -30,6 +32,9 @@ pub(super) struct Options {
     /// How often the power goes
     #[arg(long, default_value_t = 20)]
     cuts: usize,
+    /// One manager at a time, while the others go on; else the whole machine
+    #[arg(long)]
+    one: bool,
 }
 
 /// What a boot said.
@@ -50,26 +55,44 @@ struct Machine {
 pub(super) fn run(options: &Options) -> Result<()> {
     prepare()?;
     eprintln!("building");
-    let packages = ["-p", "swarmd", "-p", "swarm-cli", "-p", "swarm-bench"];
-    status(cargo().args(["build", "--quiet", "--profile", VM_PROFILE, "--bins"]).args(packages))?;
+    build_for_vm()?;
+    let load = ["build", "--quiet", "--profile", VM_PROFILE, "--bins", "-p", "swarm-bench"];
+    status(cargo().args(load))?;
     interrupt::catch()?;
     let dir = std::env::temp_dir().join(format!("power-cuts-{}", std::process::id()));
     fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let done = cut(options.cuts, &dir);
+    let done = cut_in(options, &dir);
     fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     done
 }
 
-fn cut(cuts: usize, dir: &Path) -> Result<()> {
+fn cut_in(options: &Options, dir: &Path) -> Result<()> {
     let disk = dir.join("disk");
     fs::File::create(&disk)?.set_len(DISK_BYTES)?;
     status(Command::new("mkfs.ext4").arg("-q").arg(&disk))?;
+    // What the services that are created are of: an image that does not exist would be refused.
+    let whoami = Binaries::in_dir(&target_dir()?.join(VM_PROFILE))?.whoami;
+    sample_image::write(&whoami, fs::File::create(dir.join(IMAGE))?)?;
+    if options.one { cut_one(options.cuts, dir, &disk) } else { cut(options.cuts, dir, &disk) }
+}
+
+/// All of it happens in one run of the VM.
+fn cut_one(cuts: usize, dir: &Path, disk: &Path) -> Result<()> {
+    let mut vm = script("run.sh");
+    vm.arg("bash").arg(workspace().join("integration-tests/vm/power-cut-one.sh"));
+    vm.arg(target_dir()?.join(VM_PROFILE)).arg(dir.join(IMAGE)).arg(cuts.to_string());
+    let patience = SERVING.as_secs() * (1 + cuts as u64);
+    vm.env("VM_DISK", disk).env("VM_MEM", "2G").env("VM_TIMEOUT", patience.to_string());
+    status(vm.current_dir(workspace()))
+}
+
+fn cut(cuts: usize, dir: &Path, disk: &Path) -> Result<()> {
     let mut acknowledged = BTreeSet::new();
     let mut slowest = Duration::ZERO;
     for number in 0..=cuts {
         interrupt::check()?;
         let began = Instant::now();
-        let machine = Machine::on(dir, &disk, &format!("b{number}"))?;
+        let machine = Machine::on(dir, disk, &format!("b{number}"))?;
         let has = machine.until_serving()?;
         let took = began.elapsed();
         slowest = slowest.max(took);
@@ -107,7 +130,7 @@ impl Machine {
         let programs = target_dir()?.join(VM_PROFILE);
         let mut vm = script("run.sh");
         vm.arg("bash").arg(workspace().join("integration-tests/vm/power-cut.sh"));
-        vm.arg(programs).arg(prefix);
+        vm.arg(programs).arg(dir.join(IMAGE)).arg(prefix);
         vm.env("VM_DISK", disk).env("VM_PID", &pid_file).env("VM_MEM", "2G");
         vm.env("VM_TIMEOUT", "600").current_dir(workspace());
         // That the guest died is no news here.
