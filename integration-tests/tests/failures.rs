@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use swarm_integration_tests::outage::{named, watch_loss, whoami_in};
 use swarm_integration_tests::{Calls, Client, Cluster, Task, eventually};
@@ -233,7 +233,11 @@ fn containers_outlive_a_killed_daemon() {
         let node = cluster.node(number);
         node.kill_daemon().expect("kill -9");
         assert_eq!(containers(&node), processes[number - 1], "containers end with swarmd");
+        let began = Instant::now();
         node.start_daemon().expect("start swarmd again");
+        let task = on(&tasks, &node);
+        eventually("names again", || named(&node, &task, ""));
+        eprintln!("names again {:.2?} after swarmd was started", began.elapsed());
         wait_status(&cluster.client_of(2), node.name(), "Ready");
         assert_serving(&cluster, &tasks, vip, true);
         assert_eq!(all_containers(&cluster), processes, "a container was restarted");

@@ -91,9 +91,11 @@ fn five_managers_survive_two() {
     for node in &nodes {
         node.kill_daemon().expect("kill -9");
     }
+    let began = std::time::Instant::now();
     for node in &nodes {
         node.start_daemon().expect("start swarmd again");
     }
     eventually_scales(&asked, 9);
+    eprintln!("scaled {:.2?} after the first of five managers was started", began.elapsed());
     assert_eq!(asked.vip("web"), known);
 }
