@@ -213,12 +213,13 @@ pub(crate) fn note_applied(state: &State, applied: &Applied, dirty: &mut BTreeSe
             Touched::Node(id) => {
                 dirty.extend(state.tasks_on(id).map(|task| task.service_id.clone()));
             }
-            // Tasks that wait for a node are looked at each time; keys are no service's.
+            // Tasks that wait for a node are looked at each time; keys and certificates are no service's.
             Touched::Cluster
             | Touched::Network(_)
             | Touched::NodeHistory(_)
             | Touched::Members(_)
-            | Touched::NetworkKeys => {}
+            | Touched::NetworkKeys
+            | Touched::NodeCertificate(_) => {}
         }
     }
 }

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod affected;
+pub mod authority;
 pub mod backup;
 pub mod clock;
 pub mod control;

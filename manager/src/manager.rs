@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_model::{Cluster, ClusterSpec, JoinTokens, Meta, NodeId, NodeRole, RootCaDocument};
-use swarm_pki::{Connector, ExpectedPeer, JoinSecret, JoinToken, RootCa, require_manager};
+use swarm_model::{Cluster, ClusterSpec, JoinTokens, Meta, NodeId, NodeRole};
+use swarm_pki::{Connector, ExpectedPeer, RootCa, require_manager};
 use swarm_proto::control::control_server::ControlServer;
 use swarm_proto::dispatch::dispatcher_server::DispatcherServer;
 use swarm_proto::membership::membership_server::MembershipServer;
@@ -18,6 +18,7 @@ use tonic::service::{Routes, interceptor::InterceptedService};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use crate::authority;
 use crate::clock;
 use crate::control::{Control, Images};
 use crate::demotions::Demotions;
@@ -30,6 +31,7 @@ use crate::managers::Managers;
 use crate::membership::MembershipService;
 use crate::peer::PeerService;
 use crate::peers::Peers;
+use crate::plan::waiting_for;
 use crate::proposer::Proposer;
 use crate::reports::Reports;
 use crate::sessions::Sessions;
@@ -199,17 +201,14 @@ impl Manager {
     /// Begins a cluster of this one manager.
     pub async fn bootstrap(&self, new: NewCluster) -> Result<JoinTokens, ManagerError> {
         self.raft.bootstrap(self.options.addr.clone()).await?;
-        let token = || {
-            let secret = JoinSecret::from_random(rand::random());
-            JoinToken { ca_digest: new.ca.digest(), secret }.to_string()
-        };
-        let join_tokens = JoinTokens { worker: token(), manager: token() };
+        let join_tokens = authority::join_tokens(&new.ca);
         let cluster = Cluster {
             id: new.ca.cert().cluster_id().into(),
             meta: Meta::created(0, clock::now()),
             spec: new.spec,
-            root_ca: RootCaDocument { cert_pem: new.ca.cert().to_pem(), key_pem: new.ca.key_pem() },
+            root_ca: authority::document(&new.ca),
             join_tokens: join_tokens.clone(),
+            root_rotation: None,
         };
         self.propose_first(Change::CreateCluster(Box::new(cluster))).await?;
         let node = Change::AddNode {
@@ -288,6 +287,13 @@ impl Manager {
     pub fn warnings(&self) -> Vec<String> {
         let status = self.raft.status().borrow().clone();
         health::warnings(&status, &self.store().read())
+    }
+
+    /// The nodes that a rotation of the root waits for, in words; none if it is not being rotated.
+    pub fn root_rotation(&self) -> Option<Vec<String>> {
+        let state = self.store().read();
+        state.cluster()?.root_rotation.as_ref()?;
+        Some(waiting_for(&state))
     }
 
     /// That there is no quorum, and what to do; empty if there is one. Asks the other managers whether they are

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use swarm_model::{Cluster, Node, NodeId, NodeRole, NodeState};
-use swarm_pki::{JoinToken, NODE_CERT_VALIDITY, Role, RootCa, require_manager, require_node};
+use swarm_pki::{JoinToken, NODE_CERT_VALIDITY, Role, require_manager, require_node};
 use swarm_proto::membership::membership_client::MembershipClient;
 use swarm_proto::membership::membership_server::Membership;
 use swarm_proto::membership::{
@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use crate::authority;
 use crate::clock;
 use crate::managers::Managers;
 use crate::peers::Peers;
@@ -39,6 +40,7 @@ impl MembershipService {
             .ok_or_else(|| Status::unavailable("this manager has not caught up with the swarm yet"))
     }
 
+    /// A certificate, with those above it, and all roots to trust.
     fn issue_certificate(
         &self,
         cluster: &Cluster,
@@ -46,14 +48,12 @@ impl MembershipService {
         node: &NodeId,
         role: Role,
     ) -> Result<(String, String), Status> {
-        let internal = |e: swarm_pki::PkiError| Status::internal(e.to_string());
-        let ca = RootCa::from_pem(&cluster.root_ca.cert_pem, &cluster.root_ca.key_pem)
-            .map_err(internal)?;
+        let ca = authority::issuing(cluster).map_err(|e| Status::internal(e.to_string()))?;
         let now = OffsetDateTime::now_utc();
         let chain = ca
             .issue(csr_pem, node.as_str(), role, now, NODE_CERT_VALIDITY)
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
-        Ok((chain, ca.cert().to_pem()))
+        Ok((chain, cluster.trusted_roots()))
     }
 
     /// The Membership service of the leader, if that is another manager.
@@ -120,7 +120,8 @@ impl Membership for MembershipService {
             return Err(Status::invalid_argument(format!("invalid address {:?}", request.addr)));
         }
         let id = clock::new_id();
-        let (cert_pem, root_pem) = self.issue_certificate(&cluster, &request.csr_pem, &id, role)?;
+        // First, as a request that is no good must not leave a node behind.
+        let issued = self.issue_certificate(&cluster, &request.csr_pem, &id, role)?;
         let change = Change::AddNode {
             id: id.clone(),
             role: if role == Role::Manager { NodeRole::Manager } else { NodeRole::Worker },
@@ -129,6 +130,12 @@ impl Membership for MembershipService {
         };
         let outcome = self.proposer.propose_one(change).await?;
         tracing::info!("node {id} joins as a {role}");
+        // The root may have been rotated meanwhile, and that waits only for nodes it knew of.
+        let now = self.cluster()?;
+        let (cert_pem, root_pem) = match now.issuing_ca() == cluster.issuing_ca() {
+            true => issued,
+            false => self.issue_certificate(&now, &request.csr_pem, &id, role)?,
+        };
         let managers = self.managers.now().into_iter();
         let members = managers
             .map(|manager| Member { node_id: manager.node_id.to_string(), addr: manager.addr });

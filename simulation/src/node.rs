@@ -324,6 +324,7 @@ impl Program {
             connector,
             managers: managers.collect(),
             standing: watch::Sender::default(),
+            trust: watch::Sender::default(),
         };
         Prepared::with_adapters(who, self.kernel.adapters(), self.kernel.adopt())
     }

@@ -193,7 +193,8 @@ mod tests {
             ("swarmctl service logs --tail few web", "all"),
             ("swarmctl task exec web.1", "CMD"),
             ("swarmctl init --data-path-port 70000", "70000"),
-            ("swarmctl ca", "--rotate-network-keys"),
+            ("swarmctl ca --detach", "--rotate"),
+            ("swarmctl ca --rotate --rotate-network-keys", "--rotate-network-keys"),
             ("swarmctl ca --rotate-network-keys now", "now"),
             ("swarmctl network create --opt =x n", "KEY=VALUE"),
         ] {
@@ -217,6 +218,8 @@ mod tests {
              --internal --label a=b --opt com.docker.network.driver.mtu=1400 net",
             "swarmctl network create --opt encrypted net",
             "swarmctl network inspect --verbose a b",
+            "swarmctl ca",
+            "swarmctl ca --rotate -d -q",
             "swarmctl ca --rotate-network-keys",
             "swarmctl network prune -f",
             "swarmctl service scale a=3 b=0",

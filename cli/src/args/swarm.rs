@@ -93,9 +93,19 @@ pub(crate) struct JoinToken {
 
 /// Flags of `ca`.
 #[derive(Debug, Args)]
+#[command(after_help = "Without flags it prints the root certificate.")]
 pub(crate) struct Ca {
+    /// Replace the root certificate and the join tokens, and wait until every node has changed over
+    #[arg(long)]
+    pub(crate) rotate: bool,
+    /// Return at once, not only when every node has changed over
+    #[arg(short, long, requires = "rotate")]
+    pub(crate) detach: bool,
+    /// Do not show progress
+    #[arg(short, long, requires = "rotate")]
+    pub(crate) quiet: bool,
     /// Replace the keys of encrypted networks, losing no packet; else that is done every 12 hours
-    #[arg(long, required = true)]
+    #[arg(long, conflicts_with = "rotate")]
     pub(crate) rotate_network_keys: bool,
 }
 

@@ -1,8 +1,8 @@
-//! `init`, `join`, `join-token`, `ca` and `leave`.
+//! `init`, `join`, `join-token` and `leave`.
 
-use swarm_proto::control::{Empty, InitRequest, JoinRequest, JoinTokenRequest, LeaveRequest};
+use swarm_proto::control::{InitRequest, JoinRequest, JoinTokenRequest, LeaveRequest};
 
-use crate::args::{Ca, Init, Join, JoinToken, Role};
+use crate::args::{Init, Join, JoinToken, Role};
 use crate::client::{Client, ask};
 use crate::error::Error;
 use crate::output;
@@ -60,16 +60,6 @@ pub(super) async fn join_token(mut client: Client, flags: JoinToken) -> Result<(
         output::line(&format!("Successfully rotated {role} join token.\n"))?;
     }
     output::line(&how_to_join(flags.role, &answer.token, &answer.addr))
-}
-
-pub(super) async fn ca(mut client: Client, flags: &Ca) -> Result<(), Error> {
-    if flags.rotate_network_keys {
-        client.control.rotate_network_keys(ask(Empty {})).await?;
-        output::line(
-            "Network keys are being rotated. 'swarmctl network inspect' of an encrypted network shows how far.",
-        )?;
-    }
-    Ok(())
 }
 
 pub(super) async fn leave(mut client: Client, force: bool) -> Result<(), Error> {

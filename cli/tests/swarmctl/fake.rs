@@ -38,6 +38,8 @@ pub(crate) struct World {
     pub(crate) loaded_bytes: usize,
     /// Sizes of terminals, as `rows x columns`.
     pub(crate) sizes: Vec<(u32, u32)>,
+    /// How often it was asked for the root.
+    pub(crate) looks: u64,
 }
 
 /// The running API.
@@ -185,6 +187,26 @@ impl Node for Api {
 impl Control for Api {
     async fn rotate_network_keys(&self, _: Request<Empty>) -> Answer<Changed> {
         self.changed("rotate_network_keys".into(), "")
+    }
+
+    async fn rotate_root(&self, _: Request<Empty>) -> Answer<Changed> {
+        self.changed("rotate_root".into(), "")
+    }
+
+    /// A rotation of two nodes that takes three looks.
+    async fn inspect_root(&self, _: Request<Empty>) -> Answer<RootStatus> {
+        let mut world = self.world();
+        world.looks += 1;
+        Ok(Response::new(RootStatus {
+            root_pem: "-----BEGIN CERTIFICATE-----\n".into(),
+            digest: "sha256:00ff".into(),
+            rotating: world.looks < 2,
+            nodes: 2,
+            certificates: world.looks.min(2),
+            trusting: if world.looks < 3 { 0 } else { 2 },
+            waiting: if world.looks < 2 { vec!["b (it is down)".into()] } else { vec![] },
+            converged: world.looks >= 3,
+        }))
     }
 
     async fn join_token(&self, request: Request<JoinTokenRequest>) -> Answer<JoinTokenResponse> {

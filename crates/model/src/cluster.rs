@@ -21,6 +21,36 @@ pub struct Cluster {
     pub root_ca: RootCaDocument,
     /// The secrets of the join tokens.
     pub join_tokens: JoinTokens,
+    /// The authority that is to follow, while nodes change over to it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub root_rotation: Option<RootRotation>,
+}
+
+impl Cluster {
+    /// The authority that issues certificates now.
+    pub fn issuing_ca(&self) -> &RootCaDocument {
+        self.root_rotation.as_ref().map_or(&self.root_ca, |rotation| &rotation.root_ca)
+    }
+
+    /// The root certificates that nodes are to trust now, PEM.
+    pub fn trusted_roots(&self) -> String {
+        let next = self.root_rotation.as_ref().map(|rotation| rotation.root_ca.cert_pem.as_str());
+        self.root_ca.cert_pem.clone() + next.unwrap_or_default()
+    }
+}
+
+/// The next authority of a cluster. It issues all certificates from now on; nodes trust both until each has one of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RootRotation {
+    /// Its certificate and key.
+    pub root_ca: RootCaDocument,
+    /// Its certificate as signed by the authority before: who trusts only that one accepts what this one issues.
+    pub cross_signed_pem: String,
+    /// Its key, base64 of DER, as nodes tell it in [`crate::TlsInfo`].
+    pub issuer_public_key: String,
+    /// The revision that began it.
+    pub revision: u64,
 }
 
 /// Settings of the cluster, chosen at `init`.

@@ -146,7 +146,8 @@ pub(crate) async fn join(host: &Host, request: JoinRequest) -> Result<(Node, Joi
     let config = config_of(&addresses, &answer)?;
     host.files.forget()?; // what an interrupted attempt left
     let started = async {
-        let roots = vec![root];
+        // More than the one of the token while the CA is being rotated.
+        let roots = RootCert::list_from_pem(&answer.root_pem)?;
         store(&host.files, &identity, &roots)?;
         Node::start(host, config.clone(), identity.clone(), roots, None).await
     };

@@ -23,7 +23,7 @@ use tonic::service::Routes;
 
 use crate::config::{NodeConfig, NodeFiles};
 use crate::images::ImageCheck;
-use crate::renew;
+use crate::renew::Renewal;
 use crate::server::Server;
 
 /// What every node of this process has, in a swarm or not.
@@ -44,6 +44,7 @@ pub(crate) struct Node {
     pub(crate) connector: Connector,
     pub(crate) manager: Option<Manager>,
     pub(crate) worker: Worker,
+    pub(crate) renewal: Renewal,
     /// What other nodes may call.
     routes: watch::Sender<Routes>,
     server: Server,
@@ -72,6 +73,7 @@ impl Node {
                 addr: config.advertise_addr.clone(),
             });
         }
+        let (trust, trusted) = watch::channel(None);
         let acceptor = TlsAcceptor::new(&credentials, AcceptorOptions::default())?;
         let mut config = config;
         let prepared = Prepared::new(WorkerOptions {
@@ -88,6 +90,7 @@ impl Node {
             connector: connector.clone(),
             managers,
             standing: host.standing.clone(),
+            trust,
         })
         .await?;
         let (manager, tokens) = match config.raft_id {
@@ -108,8 +111,10 @@ impl Node {
         let server = Server::start(listener, &acceptor, served);
         let mut background = JoinSet::new();
         let managers = worker.managers().clone();
-        background.spawn(renew::run(connector.clone(), host.files.clone(), managers));
-        Ok((Node { config, connector, manager, worker, routes, server, background }, tokens))
+        let renewal = Renewal::new(connector.clone(), host.files.clone(), managers, trusted);
+        background.spawn(renewal.clone().run());
+        let node = Node { config, connector, manager, worker, renewal, routes, server, background };
+        Ok((node, tokens))
     }
 
     /// Has something done beside, until it is done or the node ends.

@@ -5,9 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use swarm_manager::authority;
 use swarm_manager::backup::{self, Backup};
 use swarm_model::{Cluster, Id};
-use swarm_pki::{NODE_CERT_VALIDITY, NodeIdentity, Role, RootCa, new_key_and_csr};
+use swarm_pki::{NODE_CERT_VALIDITY, NodeIdentity, Role, RootCert, new_key_and_csr};
 use time::OffsetDateTime;
 
 use crate::addresses::{Addresses, Given};
@@ -62,12 +63,13 @@ async fn write(
     addresses: Addresses,
     backup: Backup,
 ) -> Result<()> {
-    let ca = RootCa::from_pem(&cluster.root_ca.cert_pem, &cluster.root_ca.key_pem)?;
+    let ca = authority::issuing(cluster)?;
+    let roots = RootCert::list_from_pem(&cluster.trusted_roots())?;
     let node_id = Id::from_random(rand::random());
     let (key, csr) = new_key_and_csr()?;
     let now = OffsetDateTime::now_utc();
     let chain = ca.issue(&csr, node_id.as_str(), Role::Manager, now, NODE_CERT_VALIDITY)?;
-    store(files, &NodeIdentity::from_pem(&chain, &key)?, &[ca.cert().clone()])?;
+    store(files, &NodeIdentity::from_pem(&chain, &key)?, &roots)?;
     let raft_id = backup.state.next_raft_id();
     let addr = addresses.advertise.to_string();
     let state = Bytes::from(backup.snapshot);

@@ -1,6 +1,7 @@
 //! The control API: what swarmctl asks of a manager. Any manager answers; what changes the state is
 //! proposed through Raft, what reads it waits until the replica here is up to date.
 
+mod ca;
 mod encryption;
 mod io;
 mod networks;
@@ -19,13 +20,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use swarm_model::NodeId;
+use swarm_model::{Cluster, NodeId};
 use swarm_proto::control::control_client::ControlClient;
 use swarm_proto::control::{
     Changed, Chunk, Document, Documents, Empty, ExecInput, ExecOutput, InspectNetworkRequest,
     JoinTokenRequest, JoinTokenResponse, ListTasksRequest, LogRecord, LogsRequest, Progress,
-    Reference, RemoveNodeRequest, ScaleServiceRequest, UpdateNodeRequest, UpdateServiceRequest,
-    WatchServiceRequest, control_server,
+    Reference, RemoveNodeRequest, RootStatus, ScaleServiceRequest, UpdateNodeRequest,
+    UpdateServiceRequest, WatchServiceRequest, control_server,
 };
 use swarm_raft::{ProposeError, Raft};
 use tokio::sync::mpsc;
@@ -76,6 +77,11 @@ impl Control {
             }
             error => Status::unavailable(error.to_string()),
         })
+    }
+
+    fn cluster(&self) -> Result<Arc<Cluster>, Status> {
+        let cluster = self.store.read().cluster().cloned();
+        cluster.ok_or_else(|| Status::unavailable("the swarm has no settings yet"))
     }
 
     /// All that `swarmd restore` needs, in pieces: nothing confirmed before the call is missing.
@@ -237,5 +243,13 @@ impl control_server::Control for Control {
 
     async fn backup(&self, _: Request<Empty>) -> Answer<Self::BackupStream> {
         self.backup_now().await.map(Response::new)
+    }
+
+    async fn rotate_root(&self, _: Request<Empty>) -> Answer<Changed> {
+        self.rotate_root_now().await.map(Response::new)
+    }
+
+    async fn inspect_root(&self, _: Request<Empty>) -> Answer<RootStatus> {
+        self.inspect_root_now().await.map(Response::new)
     }
 }

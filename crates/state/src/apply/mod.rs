@@ -3,6 +3,7 @@
 mod keys;
 mod network;
 mod node;
+mod root;
 mod service;
 mod task;
 
@@ -49,12 +50,7 @@ impl State {
                 cx.touch(Touched::Cluster);
             }
             Change::SetJoinTokens(tokens) => {
-                let current = self.cluster.as_ref().ok_or_else(no_cluster)?;
-                let mut cluster = (**current).clone();
-                cluster.join_tokens = tokens;
-                cluster.meta.touch(cx.revision, cx.now);
-                self.cluster = Some(cluster.into());
-                cx.touch(Touched::Cluster);
+                self.set_join_tokens(cx, tokens)?;
             }
             Change::AddNode { id, role, hostname, addr } => {
                 outcome.raft_id = self.add_node(cx, id, role, hostname, addr)?;
@@ -103,11 +99,10 @@ impl State {
             Change::TakeOver { id, hostname, addr, raft_id } => {
                 self.take_over(cx, &id, hostname, addr, raft_id)?;
             }
+            Change::RotateRoot(rotation) => self.rotate_root(cx, *rotation)?,
+            Change::FinishRootRotation { revision } => self.finish_root_rotation(cx, revision)?,
+            Change::SetNodeTls { id, tls_info } => self.set_node_tls(cx, &id, tls_info)?,
         }
         Ok(outcome)
     }
-}
-
-fn no_cluster() -> Rejected {
-    Rejected::NotFound("the cluster".into())
 }

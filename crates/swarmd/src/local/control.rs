@@ -5,7 +5,7 @@ use swarm_manager::Control;
 use swarm_proto::control::control_server::Control as ControlApi;
 use swarm_proto::control::{
     Changed, Document, Documents, Empty, ExecInput, InspectNetworkRequest, JoinTokenRequest,
-    JoinTokenResponse, ListTasksRequest, LogsRequest, Reference, RemoveNodeRequest,
+    JoinTokenResponse, ListTasksRequest, LogsRequest, Reference, RemoveNodeRequest, RootStatus,
     ScaleServiceRequest, UpdateNodeRequest, UpdateServiceRequest, WatchServiceRequest,
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -137,5 +137,13 @@ impl ControlApi for LocalControl {
 
     async fn backup(&self, request: Request<Empty>) -> Answer<Self::BackupStream> {
         self.manager().await?.backup(request).await
+    }
+
+    async fn rotate_root(&self, request: Request<Empty>) -> Answer<Changed> {
+        self.manager().await?.rotate_root(request).await
+    }
+
+    async fn inspect_root(&self, request: Request<Empty>) -> Answer<RootStatus> {
+        self.manager().await?.inspect_root(request).await
     }
 }

@@ -11,7 +11,10 @@ pub(super) async fn info(daemon: &Daemon) -> Value {
     let (swarm, warnings) = match node.as_ref() {
         None => (json!({ "NodeID": "", "LocalNodeState": "inactive" }), Vec::new()),
         Some(node) => {
-            let warnings = node.manager.as_ref().map(|manager| manager.warnings());
+            let warnings = node.manager.as_ref().map(|manager| {
+                let rotation = manager.root_rotation().and_then(rotation_warning);
+                manager.warnings().into_iter().chain(rotation).collect::<Vec<_>>()
+            });
             (swarm(node).await, warnings.unwrap_or_default())
         }
     };
@@ -27,6 +30,16 @@ pub(super) async fn info(daemon: &Daemon) -> Value {
         "DockerRootDir": daemon.host.state_dir,
         "Swarm": swarm,
         "Warnings": warnings,
+    })
+}
+
+/// Whom a rotation of the root waits for; none if it is about to end.
+fn rotation_warning(waiting: Vec<String>) -> Option<String> {
+    (!waiting.is_empty()).then(|| {
+        format!(
+            "the CA is being rotated, and waits for certificates of: {}; bring a node that is down back, or if it is lost for good remove it (swarmctl node rm)",
+            waiting.join(", ")
+        )
     })
 }
 
@@ -57,7 +70,12 @@ async fn swarm(node: &Node) -> Value {
             })
             .collect();
         if let Some(cluster) = state.cluster() {
-            value["Cluster"] = json!({ "ID": cluster.id, "Spec": cluster.spec });
+            value["Cluster"] = json!({
+                "ID": cluster.id,
+                "Spec": cluster.spec,
+                "TLSInfo": { "TrustRoot": cluster.trusted_roots() },
+                "RootRotationInProgress": cluster.root_rotation.is_some(),
+            });
         }
     }
     value
