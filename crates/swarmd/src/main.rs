@@ -15,6 +15,7 @@ mod restore;
 mod roles;
 mod server;
 mod socket;
+mod twin;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -26,6 +26,7 @@ use crate::moved;
 use crate::node::{Host, Node};
 use crate::roles;
 use crate::socket;
+use crate::twin;
 
 /// The daemon: this host, and the node it is, if it is one.
 #[derive(Clone)]
@@ -123,6 +124,8 @@ async fn resume(host: &Host) -> Result<Option<Node>> {
         );
     }
     let roots = load_roots(&pki)?.with_context(|| lost("its swarm's root certificate"))?;
+    // At the address it had: on another host it would find another one.
+    twin::refuse(&config, &identity, &roots, &host.state_dir).await?;
     let config = moved::resume(host, config).await?;
     let (mut node, _) = Node::start(host, config, identity, roots, None).await?;
     if let Some(rest) = membership::complete(&node) {
