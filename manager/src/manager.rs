@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_model::{Cluster, ClusterSpec, JoinTokens, Meta, NodeId, NodeRole};
-use swarm_pki::{Connector, ExpectedPeer, RootCa, require_manager};
+use swarm_model::{Cluster, ClusterSpec, JoinTokens, Meta, Node, NodeId, NodeRole};
+use swarm_pki::{Connector, ExpectedPeer, PeerIdentity, RootCa, require_manager};
 use swarm_proto::control::control_server::ControlServer;
 use swarm_proto::dispatch::dispatcher_server::DispatcherServer;
 use swarm_proto::membership::membership_server::MembershipServer;
 use swarm_proto::membership::peer_server::PeerServer;
 use swarm_raft::{
-    ConnectError, MAX_COMMAND, MembershipError, Options, ProposeError, Raft, StartError,
+    ConnectError, MAX_COMMAND, MembershipError, Options, Outsider, ProposeError, Raft, StartError,
 };
-use swarm_state::Change;
+use swarm_state::{Change, State};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::{Routes, interceptor::InterceptedService};
 use tonic::transport::Channel;
@@ -27,7 +28,7 @@ use crate::fleet::Fleet;
 use crate::health;
 use crate::leader::Leader;
 use crate::link::Link;
-use crate::managers::Managers;
+use crate::managers::{Managers, is_member, require_member};
 use crate::membership::MembershipService;
 use crate::peer::PeerService;
 use crate::peers::Peers;
@@ -101,22 +102,32 @@ pub struct Manager {
     _loops: JoinSet<()>,
 }
 
-/// Lets managers pass.
-fn managers_only(request: Request<()>) -> Result<Request<()>, Status> {
-    require_manager(&request)?;
+/// Lets managers pass, and tells Raft of those that were removed or demoted. Between leaders there are none: this
+/// replica may be behind, and have to hear from one that it does not know of yet.
+fn require_peer(
+    store: &Store,
+    raft: &watch::Receiver<swarm_raft::Status>,
+    mut request: Request<()>,
+) -> Result<Request<()>, Status> {
+    let peer = require_manager(&request)?;
+    let leader = raft.borrow().leader.as_ref().map(|leader| leader.id);
+    let outsider = {
+        let state = store.read();
+        let member = is_member(&state, &peer.node_id);
+        member.err().filter(|_| leader.is_some_and(|id| is_led_by_another(&state, id, &peer)))
+    };
+    if let Some(why) = outsider {
+        request.extensions_mut().insert(Outsider(why));
+    }
     Ok(request)
 }
 
-/// Lets managers pass, but not those that were removed or demoted: their certificates are good for a while yet.
-fn require_member(store: &Store, request: Request<()>) -> Result<Request<()>, Status> {
-    let peer = require_manager(&request)?;
-    let text = match store.read().node(&peer.node_id) {
-        Some(node) if node.manager_status.is_some() => return Ok(request),
-        Some(_) => format!("node {} is a manager no more", peer.node_id),
-        None => format!("node {} is not part of the swarm", peer.node_id),
+/// Whether a leader is another node, one that the replica knows.
+fn is_led_by_another(state: &State, leader: u64, peer: &PeerIdentity) -> bool {
+    let leads = |node: &&Arc<Node>| {
+        node.manager_status.as_ref().is_some_and(|manager| manager.raft_id == leader)
     };
-    // The code by which a proposal is tried again: this replica may be the one that is behind.
-    Err(Status::failed_precondition(text))
+    state.nodes().find(leads).is_some_and(|node| node.id.as_str() != peer.node_id)
 }
 
 /// Raft's view of the connector: managers only.
@@ -254,10 +265,14 @@ impl Manager {
         let control = ControlServer::new(self.control.clone());
         let peer = PeerServer::new(peer).max_decoding_message_size(LARGEST_COMMAND);
         let store = self.store().clone();
-        let members_only = move |request| require_member(&store, request);
+        let (replica, status) = (store.clone(), self.raft.status());
+        let peers_only = move |request| require_peer(&replica, &status, request);
+        let members_only = move |request: Request<()>| {
+            require_member(&store, &request)?;
+            Ok(request)
+        };
         routes
-            // Raft knows its members itself, also those this replica has not heard of yet.
-            .add_service(InterceptedService::new(self.raft.service(), managers_only))
+            .add_service(InterceptedService::new(self.raft.service(), peers_only))
             .add_service(InterceptedService::new(peer, members_only.clone()))
             .add_service(InterceptedService::new(control, members_only))
             // These two check each call: nodes of any role make some, and hosts that join.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use swarm_model::{Cluster, Node, NodeId, NodeRole, NodeState};
-use swarm_pki::{JoinToken, NODE_CERT_VALIDITY, Role, require_manager, require_node};
+use swarm_pki::{JoinToken, NODE_CERT_VALIDITY, Role, require_node};
 use swarm_proto::membership::membership_client::MembershipClient;
 use swarm_proto::membership::membership_server::Membership;
 use swarm_proto::membership::{
@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use crate::authority;
 use crate::clock;
-use crate::managers::Managers;
+use crate::managers::{Managers, require_member};
 use crate::peers::Peers;
 use crate::proposer::Proposer;
 use crate::store::Store;
@@ -38,6 +38,12 @@ impl MembershipService {
         let cluster = self.store.read().cluster().cloned();
         cluster
             .ok_or_else(|| Status::unavailable("this manager has not caught up with the swarm yet"))
+    }
+
+    fn node(&self, id: &NodeId) -> Result<Arc<Node>, Status> {
+        let node = self.store.read().node(id.as_str()).cloned();
+        let removed = || format!("node {id} was removed from the swarm");
+        node.ok_or_else(|| Status::permission_denied(removed()))
     }
 
     /// A certificate, with those above it, and all roots to trust.
@@ -158,10 +164,7 @@ impl Membership for MembershipService {
         let peer = require_node(&request)?;
         let cluster = self.cluster()?;
         let id: NodeId = peer.node_id.as_str().into();
-        let node = self.store.read().node(id.as_str()).cloned();
-        let node = node.ok_or_else(|| {
-            Status::permission_denied(format!("node {id} was removed from the swarm"))
-        })?;
+        let node = self.node(&id)?;
         let role = if node.is_manager() { Role::Manager } else { Role::Worker };
         let (cert_pem, root_pem) =
             self.issue_certificate(&cluster, &request.into_inner().csr_pem, &id, role)?;
@@ -172,7 +175,7 @@ impl Membership for MembershipService {
         &self,
         request: Request<BecomeVoterRequest>,
     ) -> Result<Response<Empty>, Status> {
-        require_manager(&request)?;
+        require_member(&self.store, &request)?;
         if let Some(mut leader) = self.leader().await? {
             return leader.become_voter(request.into_inner()).await;
         }
@@ -189,10 +192,8 @@ impl Membership for MembershipService {
     async fn leave(&self, request: Request<Empty>) -> Result<Response<Empty>, Status> {
         let peer = require_node(&request)?;
         let id: NodeId = peer.node_id.as_str().into();
-        let node = self.store.read().node(id.as_str()).cloned();
-        if let Some(node) = node {
-            self.drop_voter(&node).await?;
-        }
+        let node = self.node(&id)?;
+        self.drop_voter(&node).await?;
         let change =
             Change::SetNodeState { id, state: NodeState::Down, message: "left the swarm".into() };
         self.proposer.propose_one(change).await?;

@@ -248,7 +248,7 @@ async fn a_manager_that_was_demoted_loses_its_say_and_its_vote_and_gets_a_worker
     assert_eq!(code(calls), Code::FailedPrecondition);
     let voter = BecomeVoterRequest { raft_id: joined.raft_id, addr: "192.0.2.9:2377".to_owned() };
     let mut membership = MembershipClient::new(former);
-    assert_eq!(code(membership.become_voter(voter).await), Code::PermissionDenied);
+    assert_eq!(code(membership.become_voter(voter).await), Code::FailedPrecondition);
     let (key, csr_pem) = new_key_and_csr().unwrap();
     let renewed = membership.renew(RenewRequest { csr_pem }).await.unwrap().into_inner();
     let identity = NodeIdentity::from_pem(&renewed.cert_pem, &key).unwrap();

@@ -18,7 +18,6 @@ use swarm_runtime::{Adopted, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
-use tonic::{Request, Status};
 
 use crate::adapters::{self, Adapters};
 use crate::agent::{Agent, Work, network_facts};
@@ -242,7 +241,8 @@ impl Prepared {
             trust: options.trust,
         };
         let mut prepared = Prepared::with_adapters(who, adapters, found);
-        prepared.io = Some(TaskIoService { runtime });
+        let managers = prepared.agent.caller.managers.clone();
+        prepared.io = Some(TaskIoService { runtime, managers });
         Ok(prepared)
     }
 
@@ -310,14 +310,8 @@ impl Prepared {
 impl Worker {
     /// Adds what managers call, over mTLS.
     pub fn add_services(&self, routes: Routes) -> Routes {
-        let managers_only = |request: Request<()>| -> Result<Request<()>, Status> {
-            swarm_pki::require_manager(&request)?;
-            Ok(request)
-        };
         match &self.io {
-            Some(io) => {
-                routes.add_service(TaskIoServer::with_interceptor(io.clone(), managers_only))
-            }
+            Some(io) => routes.add_service(TaskIoServer::new(io.clone())),
             None => routes,
         }
     }

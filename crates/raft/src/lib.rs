@@ -45,6 +45,6 @@ pub use handle::Raft;
 pub use options::{MAX_COMMAND, Options};
 pub use peers::{ConnectError, Connector};
 pub use recover::{Alone, begin_with, go_on_alone};
-pub use service::{RaftService, Transport};
+pub use service::{Outsider, RaftService, Transport};
 pub use state_machine::{Committed, StateMachine};
 pub use status::{Member, Role, Status};
