@@ -2,6 +2,8 @@
 
 use std::{env, error::Error, fs, path::PathBuf};
 
+use prost::Message;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let folder = root.join("swarm/v1");
@@ -18,6 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     files.sort();
 
     let descriptors = protox::compile(&files, [&root])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         // Payloads are shared, not copied, on their way to the log and the peers.
         .bytes(".")

@@ -21,6 +21,7 @@ mod follow;
 mod natural;
 mod output;
 mod progress;
+mod rotation;
 mod rows;
 mod terminal;
 mod units;

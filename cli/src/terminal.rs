@@ -1,8 +1,8 @@
-//! The terminal of `exec -t`: raw mode, and its size.
+//! The terminal: raw mode and size of that of `exec -t`, and what is typed unseen.
 
 use std::io::Stdin;
 
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use swarm_proto::control::TerminalSize;
 
 use crate::error::Error;
@@ -27,6 +27,32 @@ impl RawMode {
 }
 
 impl Drop for RawMode {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no restoring.
+        let _ = termios::tcsetattr(&self.stdin, OptionalActions::Now, &self.before);
+    }
+}
+
+/// Standard input that does not show what is typed, until this is dropped.
+pub(crate) struct NoEcho {
+    stdin: Stdin,
+    before: Termios,
+}
+
+impl NoEcho {
+    /// Switches standard input, which must be a terminal.
+    pub(crate) fn enter() -> Result<NoEcho, Error> {
+        let failed = |e: rustix::io::Errno| Error::io("hide what is typed", e.into());
+        let stdin = std::io::stdin();
+        let before = termios::tcgetattr(&stdin).map_err(failed)?;
+        let mut hidden = before.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        termios::tcsetattr(&stdin, OptionalActions::Flush, &hidden).map_err(failed)?;
+        Ok(NoEcho { stdin, before })
+    }
+}
+
+impl Drop for NoEcho {
     fn drop(&mut self) {
         // A terminal that is gone needs no restoring.
         let _ = termios::tcsetattr(&self.stdin, OptionalActions::Now, &self.before);

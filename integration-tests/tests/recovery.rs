@@ -175,6 +175,24 @@ fn a_swarm_begins_anew_from_a_backup() {
     worker.ctl("service scale web=4");
     assert_eq!(client.tasks("web").len(), 4);
 
+    // Nor does a copy of a node that runs: there would be two of one name.
+    let copy = dir.join("copy");
+    std::fs::create_dir(&copy).expect("a directory for the copy");
+    for part in ["node.json", "pki", "raft"] {
+        let mut cp = std::process::Command::new("cp");
+        let copied = cp.arg("-a").arg(two.state_dir().join(part)).arg(&copy).status();
+        let copied = copied.expect("cp runs");
+        assert!(copied.success(), "{part} is not copied");
+    }
+    let (state, run) = (copy.to_string_lossy(), copy.join("run"));
+    let output = swarmd(&one, &["--state-dir", &state, "--run-dir", &run.to_string_lossy()]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let address = format!("runs already, at {address}:2377");
+    for part in [&*address, "is a copy", "node.json", "swarmctl join"] {
+        assert!(said(&output).contains(part), "{}", said(&output));
+    }
+    assert_eq!(client.tasks("web").len(), 4, "the one that runs goes on");
+
     // A manager whose log is gone does not start: it would vote on what it does not know.
     one.stop_daemon().expect("SIGTERM");
     std::fs::remove_dir_all(one.state_dir().join("raft")).expect("a wiped disk");

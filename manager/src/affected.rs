@@ -14,7 +14,7 @@ pub(crate) fn affected(state: &State, touched: &[Touched]) -> BTreeSet<NodeId> {
             Touched::Task(id, _) => state.task(id.as_str()).map(|task| task.node_id.clone()),
             Touched::NodeHistory(id) | Touched::Node(id) => Some(id.clone()),
             Touched::Service(_) | Touched::Network(_) | Touched::Cluster => None,
-            Touched::NetworkKeys | Touched::Members(_) => None,
+            Touched::NetworkKeys | Touched::Members(_) | Touched::NodeCertificate(_) => None,
         })
         .collect();
     if touched.contains(&Touched::NetworkKeys) {
@@ -49,7 +49,7 @@ pub(crate) fn networks(state: &State, touched: &[Touched]) -> BTreeSet<NetworkId
             Touched::Members(id) => {
                 networks.insert(id.clone());
             }
-            Touched::NodeHistory(_) | Touched::NetworkKeys => {}
+            Touched::NodeHistory(_) | Touched::NetworkKeys | Touched::NodeCertificate(_) => {}
             // A node's address or MTU concerns whoever shares a network with it, and the MTU all; the
             // cluster's VXLAN port concerns all too.
             Touched::Node(_) | Touched::Cluster => {

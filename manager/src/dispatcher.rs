@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_model::{NodeDescription, NodeId, TaskId, TaskStatus, codec, node_hostname};
-use swarm_pki::require_node;
+use swarm_model::{Cluster, NodeDescription, NodeId, TaskId, TaskStatus, codec, node_hostname};
+use swarm_pki::{PkiError, RootCert, require_node};
 use swarm_proto::dispatch::dispatcher_server::Dispatcher;
 use swarm_proto::dispatch::{
-    Describe, FromNode, Heartbeat, ManagerAddress, Standing, TaskReport, ToNode, from_node, to_node,
+    Certified, Describe, FromNode, Heartbeat, ManagerAddress, Standing, TaskReport, ToNode, Trust,
+    from_node, to_node,
 };
 use swarm_state::{Change, Rejected};
 use tokio::sync::{broadcast, mpsc};
@@ -49,6 +50,8 @@ pub struct DispatcherService {
 struct Shown {
     raft_id: Option<u64>,
     managers: Vec<swarm_model::ManagerAddress>,
+    /// The version of the cluster that the roots to trust were taken from.
+    roots_of: u64,
 }
 
 impl DispatcherService {
@@ -91,8 +94,25 @@ impl DispatcherService {
                 from_node::Message::Trouble(trouble) => {
                     self.reports.add_trouble(&session.node, trouble.reason);
                 }
+                from_node::Message::Certified(certified) => {
+                    self.note_certificate(&session.node, &certified);
+                }
                 from_node::Message::Heartbeat(_) | from_node::Message::Describe(_) => {}
             }
+        }
+    }
+
+    fn note_certificate(&self, node: &NodeId, certified: &Certified) {
+        if certified.tls_info.len() > LARGEST_DESCRIPTION {
+            let length = certified.tls_info.len();
+            tracing::warn!(
+                "node {node} tells of a certificate in {length} bytes: that is too much"
+            );
+            return;
+        }
+        match codec::decode(&certified.tls_info) {
+            Ok(tls_info) => self.reports.add_certificate(node, tls_info),
+            Err(e) => tracing::warn!("cannot read what node {node} tells of its certificate: {e}"),
         }
     }
 
@@ -131,6 +151,17 @@ impl DispatcherService {
             shown.managers = managers;
             return message;
         }
+        if let Some(cluster) = self.store.read().cluster()
+            && cluster.meta.version.index != shown.roots_of
+        {
+            match trust(cluster) {
+                Ok(trust) => {
+                    shown.roots_of = cluster.meta.version.index;
+                    return to_node::Message::Trust(trust);
+                }
+                Err(e) => tracing::error!("cannot tell nodes whom to trust: {e}"),
+            }
+        }
         to_node::Message::Heartbeat(Heartbeat {})
     }
 
@@ -165,6 +196,15 @@ impl DispatcherService {
             let _ = to_node.try_send(Err(removed(&session.node)));
         }
     }
+}
+
+/// Whom a node is to trust, and by whom it is to be trusted.
+fn trust(cluster: &Cluster) -> Result<Trust, PkiError> {
+    let issuer_public_key = match &cluster.root_rotation {
+        Some(rotation) => rotation.issuer_public_key.clone(),
+        None => RootCert::from_pem(&cluster.root_ca.cert_pem)?.issuer().public_key.clone(),
+    };
+    Ok(Trust { roots_pem: cluster.trusted_roots(), issuer_public_key })
 }
 
 /// What a removed node is told: it is for good.

@@ -148,6 +148,8 @@ impl Leader {
                 // What another proposal overtook is decided anew from the state it left.
                 for rejected in results.iter().filter_map(|result| result.as_ref().err()) {
                     tracing::debug!("overtaken decision: {rejected}");
+                    // What overtook it, as a node of other services, may not be an event of this one.
+                    dirty.extend(all_services(&self.store.read()));
                 }
                 true
             }
@@ -213,12 +215,13 @@ pub(crate) fn note_applied(state: &State, applied: &Applied, dirty: &mut BTreeSe
             Touched::Node(id) => {
                 dirty.extend(state.tasks_on(id).map(|task| task.service_id.clone()));
             }
-            // Tasks that wait for a node are looked at each time; keys are no service's.
+            // Tasks that wait for a node are looked at each time; keys and certificates are no service's.
             Touched::Cluster
             | Touched::Network(_)
             | Touched::NodeHistory(_)
             | Touched::Members(_)
-            | Touched::NetworkKeys => {}
+            | Touched::NetworkKeys
+            | Touched::NodeCertificate(_) => {}
         }
     }
 }

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod affected;
+pub mod authority;
 pub mod backup;
 pub mod clock;
 pub mod control;
@@ -24,6 +25,7 @@ pub mod fleet;
 pub mod health;
 pub mod leader;
 mod link;
+mod lock;
 pub mod manager;
 mod managers;
 pub mod membership;
@@ -43,4 +45,5 @@ mod views;
 mod support;
 
 pub use control::{Control, Images};
+pub use lock::Files;
 pub use manager::{Manager, ManagerError, ManagerOptions, NewCluster};

@@ -3,33 +3,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_model::{Cluster, ClusterSpec, JoinTokens, Meta, NodeId, NodeRole, RootCaDocument};
-use swarm_pki::{Connector, ExpectedPeer, JoinSecret, JoinToken, RootCa, require_manager};
+use swarm_model::{Cluster, ClusterSpec, JoinTokens, ManagerLock, Meta, Node, NodeId, NodeRole};
+use swarm_pki::{Connector, ExpectedPeer, PeerIdentity, RootCa, require_manager};
 use swarm_proto::control::control_server::ControlServer;
 use swarm_proto::dispatch::dispatcher_server::DispatcherServer;
 use swarm_proto::membership::membership_server::MembershipServer;
 use swarm_proto::membership::peer_server::PeerServer;
 use swarm_raft::{
-    ConnectError, MAX_COMMAND, MembershipError, Options, ProposeError, Raft, StartError,
+    ConnectError, MAX_COMMAND, MembershipError, Options, Outsider, ProposeError, Raft, StartError,
 };
-use swarm_state::Change;
+use swarm_state::{Change, State};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::{Routes, interceptor::InterceptedService};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use crate::authority;
 use crate::clock;
-use crate::control::{Control, Images};
+use crate::control::{Control, Images, fresh_unlock_key};
 use crate::demotions::Demotions;
 use crate::dispatcher::{DispatcherService, distribute};
 use crate::fleet::Fleet;
 use crate::health;
 use crate::leader::Leader;
 use crate::link::Link;
-use crate::managers::Managers;
+use crate::lock::{self, Files};
+use crate::managers::{Managers, is_member, require_member};
 use crate::membership::MembershipService;
 use crate::peer::PeerService;
 use crate::peers::Peers;
+use crate::plan::waiting_for;
 use crate::proposer::Proposer;
 use crate::reports::Reports;
 use crate::sessions::Sessions;
@@ -58,6 +62,8 @@ pub struct ManagerOptions {
     pub connector: Connector,
     /// Checks images.
     pub images: Arc<dyn Images>,
+    /// Keeps this manager's files.
+    pub files: Arc<dyn Files>,
 }
 
 /// What `init` decides about a new cluster.
@@ -99,22 +105,32 @@ pub struct Manager {
     _loops: JoinSet<()>,
 }
 
-/// Lets managers pass.
-fn managers_only(request: Request<()>) -> Result<Request<()>, Status> {
-    require_manager(&request)?;
+/// Lets managers pass, and tells Raft of those that were removed or demoted. Between leaders there are none: this
+/// replica may be behind, and have to hear from one that it does not know of yet.
+fn require_peer(
+    store: &Store,
+    raft: &watch::Receiver<swarm_raft::Status>,
+    mut request: Request<()>,
+) -> Result<Request<()>, Status> {
+    let peer = require_manager(&request)?;
+    let leader = raft.borrow().leader.as_ref().map(|leader| leader.id);
+    let outsider = {
+        let state = store.read();
+        let member = is_member(&state, &peer.node_id);
+        member.err().filter(|_| leader.is_some_and(|id| is_led_by_another(&state, id, &peer)))
+    };
+    if let Some(why) = outsider {
+        request.extensions_mut().insert(Outsider(why));
+    }
     Ok(request)
 }
 
-/// Lets managers pass, but not those that were removed or demoted: their certificates are good for a while yet.
-fn require_member(store: &Store, request: Request<()>) -> Result<Request<()>, Status> {
-    let peer = require_manager(&request)?;
-    let text = match store.read().node(&peer.node_id) {
-        Some(node) if node.manager_status.is_some() => return Ok(request),
-        Some(_) => format!("node {} is a manager no more", peer.node_id),
-        None => format!("node {} is not part of the swarm", peer.node_id),
+/// Whether a leader is another node, one that the replica knows.
+fn is_led_by_another(state: &State, leader: u64, peer: &PeerIdentity) -> bool {
+    let leads = |node: &&Arc<Node>| {
+        node.manager_status.as_ref().is_some_and(|manager| manager.raft_id == leader)
     };
-    // The code by which a proposal is tried again: this replica may be the one that is behind.
-    Err(Status::failed_precondition(text))
+    state.nodes().find(leads).is_some_and(|node| node.id.as_str() != peer.node_id)
 }
 
 /// Raft's view of the connector: managers only.
@@ -181,6 +197,7 @@ impl Manager {
         let demotions =
             Demotions { store: store.clone(), raft: raft.clone(), proposer: proposer.clone() };
         loops.spawn(demotions.run());
+        loops.spawn(lock::follow(store.clone(), Arc::clone(&options.files)));
         loops.spawn(
             Leader { node_id: options.node_id.clone(), store, raft: raft.clone(), fleet, proposer }
                 .run(),
@@ -199,17 +216,18 @@ impl Manager {
     /// Begins a cluster of this one manager.
     pub async fn bootstrap(&self, new: NewCluster) -> Result<JoinTokens, ManagerError> {
         self.raft.bootstrap(self.options.addr.clone()).await?;
-        let token = || {
-            let secret = JoinSecret::from_random(rand::random());
-            JoinToken { ca_digest: new.ca.digest(), secret }.to_string()
-        };
-        let join_tokens = JoinTokens { worker: token(), manager: token() };
+        let join_tokens = authority::join_tokens(&new.ca);
+        let locks = new.spec.encryption_config.auto_lock_managers;
+        let unlock_key = locks.then(fresh_unlock_key);
+        let manager_lock = ManagerLock { unlock_key, revision: 0 };
         let cluster = Cluster {
             id: new.ca.cert().cluster_id().into(),
             meta: Meta::created(0, clock::now()),
             spec: new.spec,
-            root_ca: RootCaDocument { cert_pem: new.ca.cert().to_pem(), key_pem: new.ca.key_pem() },
+            root_ca: authority::document(&new.ca),
             join_tokens: join_tokens.clone(),
+            manager_lock,
+            root_rotation: None,
         };
         self.propose_first(Change::CreateCluster(Box::new(cluster))).await?;
         let node = Change::AddNode {
@@ -255,10 +273,14 @@ impl Manager {
         let control = ControlServer::new(self.control.clone());
         let peer = PeerServer::new(peer).max_decoding_message_size(LARGEST_COMMAND);
         let store = self.store().clone();
-        let members_only = move |request| require_member(&store, request);
+        let (replica, status) = (store.clone(), self.raft.status());
+        let peers_only = move |request| require_peer(&replica, &status, request);
+        let members_only = move |request: Request<()>| {
+            require_member(&store, &request)?;
+            Ok(request)
+        };
         routes
-            // Raft knows its members itself, also those this replica has not heard of yet.
-            .add_service(InterceptedService::new(self.raft.service(), managers_only))
+            .add_service(InterceptedService::new(self.raft.service(), peers_only))
             .add_service(InterceptedService::new(peer, members_only.clone()))
             .add_service(InterceptedService::new(control, members_only))
             // These two check each call: nodes of any role make some, and hosts that join.
@@ -288,6 +310,13 @@ impl Manager {
     pub fn warnings(&self) -> Vec<String> {
         let status = self.raft.status().borrow().clone();
         health::warnings(&status, &self.store().read())
+    }
+
+    /// The nodes that a rotation of the root waits for, in words; none if it is not being rotated.
+    pub fn root_rotation(&self) -> Option<Vec<String>> {
+        let state = self.store().read();
+        state.cluster()?.root_rotation.as_ref()?;
+        Some(waiting_for(&state))
     }
 
     /// That there is no quorum, and what to do; empty if there is one. Asks the other managers whether they are

@@ -1,8 +1,10 @@
 //! Where the managers are that a node may turn to.
 
 use swarm_model::ManagerAddress;
+use swarm_pki::require_manager;
 use swarm_raft::{Member, Raft, Role, Status};
 use swarm_state::State;
+use tonic::Request;
 
 use crate::store::Store;
 
@@ -43,6 +45,23 @@ impl Managers {
         let mut managers = state.nodes().filter(|node| node.is_manager());
         managers.any(|node| node.manager_status.as_ref().is_some_and(is_it))
     }
+}
+
+/// Lets managers pass, but not those that were removed or demoted: their certificates are good for a while yet.
+pub(crate) fn require_member<T>(store: &Store, request: &Request<T>) -> Result<(), tonic::Status> {
+    let peer = require_manager(request)?;
+    is_member(&store.read(), &peer.node_id)
+}
+
+/// Whether a node is a manager; or why not.
+pub(crate) fn is_member(state: &State, node: &str) -> Result<(), tonic::Status> {
+    let text = match state.node(node) {
+        Some(node) if node.manager_status.is_some() => return Ok(()),
+        Some(_) => format!("node {node} is a manager no more"),
+        None => format!("node {node} is not part of the swarm"),
+    };
+    // The code by which a proposal is tried again: this replica may be the one that is behind.
+    Err(tonic::Status::failed_precondition(text))
 }
 
 fn is_part(status: &Status) -> bool {

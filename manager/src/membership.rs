@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use swarm_model::{Cluster, Node, NodeId, NodeRole, NodeState};
-use swarm_pki::{JoinToken, NODE_CERT_VALIDITY, Role, RootCa, require_manager, require_node};
+use swarm_pki::{JoinToken, NODE_CERT_VALIDITY, Role, require_node};
 use swarm_proto::membership::membership_client::MembershipClient;
 use swarm_proto::membership::membership_server::Membership;
 use swarm_proto::membership::{
@@ -16,8 +16,9 @@ use time::OffsetDateTime;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
+use crate::authority;
 use crate::clock;
-use crate::managers::Managers;
+use crate::managers::{Managers, require_member};
 use crate::peers::Peers;
 use crate::proposer::Proposer;
 use crate::store::Store;
@@ -39,6 +40,13 @@ impl MembershipService {
             .ok_or_else(|| Status::unavailable("this manager has not caught up with the swarm yet"))
     }
 
+    fn node(&self, id: &NodeId) -> Result<Arc<Node>, Status> {
+        let node = self.store.read().node(id.as_str()).cloned();
+        let removed = || format!("node {id} was removed from the swarm");
+        node.ok_or_else(|| Status::permission_denied(removed()))
+    }
+
+    /// A certificate, with those above it, and all roots to trust.
     fn issue_certificate(
         &self,
         cluster: &Cluster,
@@ -46,14 +54,12 @@ impl MembershipService {
         node: &NodeId,
         role: Role,
     ) -> Result<(String, String), Status> {
-        let internal = |e: swarm_pki::PkiError| Status::internal(e.to_string());
-        let ca = RootCa::from_pem(&cluster.root_ca.cert_pem, &cluster.root_ca.key_pem)
-            .map_err(internal)?;
+        let ca = authority::issuing(cluster).map_err(|e| Status::internal(e.to_string()))?;
         let now = OffsetDateTime::now_utc();
         let chain = ca
             .issue(csr_pem, node.as_str(), role, now, NODE_CERT_VALIDITY)
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
-        Ok((chain, ca.cert().to_pem()))
+        Ok((chain, cluster.trusted_roots()))
     }
 
     /// The Membership service of the leader, if that is another manager.
@@ -120,7 +126,8 @@ impl Membership for MembershipService {
             return Err(Status::invalid_argument(format!("invalid address {:?}", request.addr)));
         }
         let id = clock::new_id();
-        let (cert_pem, root_pem) = self.issue_certificate(&cluster, &request.csr_pem, &id, role)?;
+        // First, as a request that is no good must not leave a node behind.
+        let issued = self.issue_certificate(&cluster, &request.csr_pem, &id, role)?;
         let change = Change::AddNode {
             id: id.clone(),
             role: if role == Role::Manager { NodeRole::Manager } else { NodeRole::Worker },
@@ -129,6 +136,12 @@ impl Membership for MembershipService {
         };
         let outcome = self.proposer.propose_one(change).await?;
         tracing::info!("node {id} joins as a {role}");
+        // The root may have been rotated meanwhile, and that waits only for nodes it knew of.
+        let now = self.cluster()?;
+        let (cert_pem, root_pem) = match now.issuing_ca() == cluster.issuing_ca() {
+            true => issued,
+            false => self.issue_certificate(&now, &request.csr_pem, &id, role)?,
+        };
         let managers = self.managers.now().into_iter();
         let members = managers
             .map(|manager| Member { node_id: manager.node_id.to_string(), addr: manager.addr });
@@ -151,10 +164,7 @@ impl Membership for MembershipService {
         let peer = require_node(&request)?;
         let cluster = self.cluster()?;
         let id: NodeId = peer.node_id.as_str().into();
-        let node = self.store.read().node(id.as_str()).cloned();
-        let node = node.ok_or_else(|| {
-            Status::permission_denied(format!("node {id} was removed from the swarm"))
-        })?;
+        let node = self.node(&id)?;
         let role = if node.is_manager() { Role::Manager } else { Role::Worker };
         let (cert_pem, root_pem) =
             self.issue_certificate(&cluster, &request.into_inner().csr_pem, &id, role)?;
@@ -165,7 +175,7 @@ impl Membership for MembershipService {
         &self,
         request: Request<BecomeVoterRequest>,
     ) -> Result<Response<Empty>, Status> {
-        require_manager(&request)?;
+        require_member(&self.store, &request)?;
         if let Some(mut leader) = self.leader().await? {
             return leader.become_voter(request.into_inner()).await;
         }
@@ -182,10 +192,8 @@ impl Membership for MembershipService {
     async fn leave(&self, request: Request<Empty>) -> Result<Response<Empty>, Status> {
         let peer = require_node(&request)?;
         let id: NodeId = peer.node_id.as_str().into();
-        let node = self.store.read().node(id.as_str()).cloned();
-        if let Some(node) = node {
-            self.drop_voter(&node).await?;
-        }
+        let node = self.node(&id)?;
+        self.drop_voter(&node).await?;
         let change =
             Change::SetNodeState { id, state: NodeState::Down, message: "left the swarm".into() };
         self.proposer.propose_one(change).await?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use swarm_model::{NodeId, NodeState, TaskId, TaskStatus};
+use swarm_model::{NodeId, NodeState, TaskId, TaskStatus, TlsInfo};
 use swarm_state::Change;
 use tokio::sync::Notify;
 use tonic::Code;
@@ -34,6 +34,7 @@ struct Waiting {
     /// In the order they came, so that none waits for ever.
     order: VecDeque<TaskId>,
     troubles: BTreeMap<NodeId, String>,
+    certificates: BTreeMap<NodeId, TlsInfo>,
 }
 
 impl Reports {
@@ -61,6 +62,18 @@ impl Reports {
         cut(&mut reason);
         self.lock().troubles.insert(node.clone(), reason);
         self.news.notify_one();
+    }
+
+    /// Queues which certificate a node has now, if that is news.
+    pub(crate) fn add_certificate(&self, node: &NodeId, tls_info: TlsInfo) {
+        let known = self.store.read().node(node.as_str()).cloned();
+        let differs = known.is_some_and(|node| node.description.tls_info != tls_info);
+        let mut waiting = self.lock();
+        if differs || waiting.certificates.contains_key(node) {
+            waiting.certificates.insert(node.clone(), tls_info);
+            drop(waiting);
+            self.news.notify_one();
+        }
     }
 
     /// Proposes what was reported; ends with the manager.
@@ -103,7 +116,9 @@ impl Waiting {
     fn take(&mut self) -> Vec<Change> {
         let troubles = std::iter::from_fn(|| self.troubles.pop_first())
             .map(|(id, message)| Change::SetNodeState { id, state: NodeState::Ready, message });
-        let mut batch: Vec<Change> = troubles.take(BATCH).collect();
+        let certificates = std::iter::from_fn(|| self.certificates.pop_first())
+            .map(|(id, tls_info)| Change::SetNodeTls { id, tls_info });
+        let mut batch: Vec<Change> = troubles.chain(certificates).take(BATCH).collect();
         while batch.len() < BATCH
             && let Some(id) = self.order.pop_front()
         {

@@ -94,6 +94,11 @@ impl Store {
         let _ = current.wait_for(|at| *at >= revision).await;
     }
 
+    /// The revision of the replica, as it grows.
+    pub(crate) fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
     fn announce(&self, revision: u64, touched: Vec<Touched>) {
         self.revision.send_replace(revision);
         // Nobody may be listening.

@@ -14,7 +14,8 @@ use swarm_pki::{
 };
 use swarm_proto::control::control_client::ControlClient;
 use swarm_proto::control::{
-    Empty as Nothing, JoinTokenRequest, RemoveNodeRequest, UpdateNodeRequest,
+    Empty as Nothing, JoinTokenRequest, RemoveNodeRequest, UnlockKeyRequest, UpdateNodeRequest,
+    UpdateSwarmRequest,
 };
 use swarm_proto::dispatch::dispatcher_client::DispatcherClient;
 use swarm_proto::dispatch::{Describe, FromNode, ToNode, from_node};
@@ -84,11 +85,13 @@ impl Swarm {
         let addr = listener.local_addr().unwrap().to_string();
         let own = identity(&ca, MANAGER, Role::Manager);
         let credentials = Credentials::new(&[ca.cert().clone()], Some(own)).unwrap();
+        let key = swarm_raft::SealKey::new([1; 32], "a test");
         let manager = Manager::start(ManagerOptions {
             node_id: MANAGER.into(),
             addr: addr.clone(),
-            raft: swarm_raft::Options::new(1, dir.path().join("raft")),
+            raft: swarm_raft::Options::new(1, dir.path().join("raft"), key),
             connector: Connector::new(credentials.clone(), ConnectorOptions::default()),
+            files: Arc::new(NoFiles),
             images: Arc::new(NoImages),
         })
         .await
@@ -130,6 +133,15 @@ impl Swarm {
         let answer = client.issue(request).await?.into_inner();
         let identity = NodeIdentity::from_pem(&answer.cert_pem, &key).unwrap();
         Ok((answer, self.caller(Some(identity)).await))
+    }
+}
+
+/// Keeps nothing: what is locked of a manager is `swarmd`'s.
+struct NoFiles;
+
+impl swarm_manager::Files for NoFiles {
+    fn lock(&self, _: &swarm_model::ManagerLock) -> Result<(), String> {
+        Ok(())
     }
 }
 
@@ -180,6 +192,8 @@ async fn managers_calls(channel: &Channel) -> Vec<(&'static str, Code)> {
         ("list nodes", code(control.list_nodes(Nothing {}).await)),
         ("backup", code(control.backup(Nothing {}).await)),
         ("update node", code(control.update_node(UpdateNodeRequest::default()).await)),
+        ("unlock key", code(control.unlock_key(UnlockKeyRequest { rotate: false }).await)),
+        ("update swarm", code(control.update_swarm(UpdateSwarmRequest { autolock: false }).await)),
         ("rotate network keys", code(control.rotate_network_keys(Nothing {}).await)),
         ("become voter", code(membership.become_voter(voter).await)),
     ]
@@ -211,7 +225,9 @@ async fn what_managers_ask_of_each_other_is_refused_to_all_others() {
             "report sessions",
             "join token",
             "list nodes",
-            "backup"
+            "backup",
+            "unlock key",
+            "update swarm"
         ]
     );
     let rotate = manager.iter().find(|(call, _)| *call == "rotate network keys");
@@ -248,7 +264,7 @@ async fn a_manager_that_was_demoted_loses_its_say_and_its_vote_and_gets_a_worker
     assert_eq!(code(calls), Code::FailedPrecondition);
     let voter = BecomeVoterRequest { raft_id: joined.raft_id, addr: "192.0.2.9:2377".to_owned() };
     let mut membership = MembershipClient::new(former);
-    assert_eq!(code(membership.become_voter(voter).await), Code::PermissionDenied);
+    assert_eq!(code(membership.become_voter(voter).await), Code::FailedPrecondition);
     let (key, csr_pem) = new_key_and_csr().unwrap();
     let renewed = membership.renew(RenewRequest { csr_pem }).await.unwrap().into_inner();
     let identity = NodeIdentity::from_pem(&renewed.cert_pem, &key).unwrap();

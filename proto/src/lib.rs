@@ -2,6 +2,9 @@
 
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 
+/// The descriptors of all files, a `FileDescriptorSet`: every service and RPC there is.
+pub const FILE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// Raft between managers.
 pub mod raft {
     tonic::include_proto!("swarm.v1.raft");

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
+use swarm_dns::NetworkNames;
 use swarm_model::{NodeId, Service, TaskState, UpdateState};
 
 use crate::kernel::Kernel;
-use crate::ledger::{Checked, Ledger, Stop, violated};
+use crate::ledger::{Checked, Ledger, Stop, WITHDRAWN_FIRST, violated};
 use crate::node::{Fate, Node};
 
 /// Every address in a kernel was handed out once, in that network.
@@ -43,68 +45,74 @@ fn ready(kernel: &Kernel, network: &str, service: &str) -> BTreeSet<Ipv4Addr> {
     backends.filter(|b| b.weight > 0).map(|b| b.addr).collect()
 }
 
-/// Endpoints that stay withdrawn, and what each kernel balanced to when it was looked at last.
-#[derive(Default)]
-pub(crate) struct Withdrawn {
-    gone: BTreeSet<(String, Ipv4Addr)>,
-    seen: BTreeMap<u8, BTreeSet<(String, Ipv4Addr)>>,
+/// What a node sends to and names.
+struct Sends {
+    networks: BTreeMap<String, swarm_balancer::Network>,
+    names: BTreeMap<String, Arc<NetworkNames>>,
 }
 
-impl Withdrawn {
-    pub(crate) fn note(&mut self, stop: &Stop) {
-        self.gone.extend(stop.endpoints.iter().cloned());
+impl Sends {
+    fn of(kernel: &Kernel) -> Sends {
+        Sends { networks: kernel.balancer.networks(), names: kernel.names() }
     }
 
-    /// What was withdrawn from a live node does not come back, unless another task has the address now.
-    pub(crate) fn check(&mut self, node: &Node, ledger: &Ledger) -> Checked {
-        let networks = node.kernel.balancer.networks();
-        let now: BTreeSet<(String, Ipv4Addr)> = networks
-            .into_iter()
-            .flat_map(|(id, network)| network.services.into_iter().map(move |s| (id.clone(), s)))
-            .flat_map(|(id, s)| s.backends.into_iter().map(move |b| (id.clone(), b)))
-            .filter(|(_, backend)| backend.weight > 0)
-            .map(|(id, backend)| (id, backend.addr))
-            .collect();
-        let before = self.seen.insert(node.host, now.clone()).unwrap_or_default();
-        let lives = node.node_id().and_then(|id| ledger.state.node(&id).map(|n| n.is_alive()));
-        for endpoint in now.difference(&before).filter(|endpoint| self.gone.contains(*endpoint)) {
-            let (network, addr) = endpoint;
-            if lives == Some(true) && !ledger.is_ready(network, *addr) {
-                return violated(
-                    "withdrawn endpoints do not come back",
-                    format!("host {} sends to {addr} in {network} again", node.host),
-                );
+    /// How this node still sends anybody to the task.
+    fn to(&self, stop: &Stop) -> Option<String> {
+        stop.endpoints.iter().find_map(|(network, addr)| {
+            let balanced = self.networks.get(network).is_some_and(|held| {
+                let mut backends = held.services.iter().flat_map(|service| &service.backends);
+                backends.any(|backend| backend.addr == *addr && backend.weight > 0)
+            });
+            let named = self.names.get(network).is_some_and(|names| {
+                let answer = names.get(&format!("tasks.{}", stop.service_name));
+                answer.is_some_and(|answer| answer.addresses().contains(addr))
+            });
+            let how = match (balanced, named) {
+                (true, _) => "sends to",
+                (_, true) => "names",
+                _ => return None,
+            };
+            Some(format!("{how} {addr} in {network}"))
+        })
+    }
+}
+
+/// Tasks that were told to stop: who had to have withdrawn them never sends to them again.
+#[derive(Default)]
+pub(crate) struct Stopped(Vec<Stop>);
+
+impl Stopped {
+    /// A task is told to stop: no live node sends anybody to it.
+    pub(crate) fn add(&mut self, stop: Stop, nodes: &[Node]) -> Checked {
+        for node in nodes {
+            if node.node_id().is_some_and(|id| stop.nodes.contains(&id))
+                && let Some(how) = Sends::of(&node.kernel).to(&stop)
+            {
+                let what = format!("host {} still {how}, of task {}", node.host, stop.task);
+                return violated(WITHDRAWN_FIRST, what);
+            }
+        }
+        self.0.push(stop);
+        Ok(())
+    }
+
+    /// What a node has withdrawn does not come back, unless another task has the address now.
+    pub(crate) fn check(&self, node: &Node, ledger: &Ledger) -> Checked {
+        let Some(id) = node.node_id() else { return Ok(()) };
+        let sends = Sends::of(&node.kernel);
+        for stop in self.0.iter().filter(|stop| stop.nodes.contains(&id)) {
+            let own = |(network, addr): &(String, Ipv4Addr)| {
+                ledger.is_last_holder(network, *addr, &stop.task)
+            };
+            if let Some(how) = sends.to(stop)
+                && stop.endpoints.iter().all(own)
+            {
+                let what = format!("host {} {how} again, of task {}", node.host, stop.task);
+                return violated("withdrawn endpoints do not come back", what);
             }
         }
         Ok(())
     }
-}
-
-/// No live kernel sends anybody to a task that is told to stop.
-pub(crate) fn check_stop(stop: &Stop, nodes: &[Node]) -> Checked {
-    let invariant = "withdrawn everywhere before it is stopped";
-    for node in nodes {
-        if !node.node_id().is_some_and(|id| stop.nodes.contains(&id)) {
-            continue;
-        }
-        let names = node.kernel.names();
-        for (network, addr) in &stop.endpoints {
-            if ready(&node.kernel, network, &stop.service).contains(addr) {
-                let what =
-                    format!("host {} still sends to {addr} of task {}", node.host, stop.task);
-                return violated(invariant, what);
-            }
-            let named = names.get(network).and_then(|names| {
-                let service = stop.service_name.as_str();
-                names.get(&format!("tasks.{service}")).map(|a| a.addresses().contains(addr))
-            });
-            if named == Some(true) {
-                let what = format!("host {} still names {addr} of task {}", node.host, stop.task);
-                return violated(invariant, what);
-            }
-        }
-    }
-    Ok(())
 }
 
 /// A task failed in the course of an update: it waits for the user, as Docker's does.
@@ -119,11 +127,13 @@ pub(crate) fn settled(ledger: &Ledger, nodes: &[Node]) -> Result<(), String> {
         if service.pending_delete {
             return Err(format!("service {} is being removed", service.spec.name));
         }
-        let paused = is_paused(service);
+        if is_paused(service) {
+            return Err(format!("the update of {} is paused", service.spec.name));
+        }
         let running = state.tasks_of(&service.id).filter(|task| {
             task.is_wanted()
                 && task.status.state == TaskState::Running
-                && (paused || task.spec == service.spec.task_template)
+                && task.spec == service.spec.task_template
                 && state.node(task.node_id.as_str()).is_some_and(|node| node.is_alive())
         });
         let (running, wanted) = (running.count() as u64, service.replicas());

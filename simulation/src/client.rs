@@ -66,6 +66,8 @@ pub struct Traffic {
 pub(crate) struct Clients {
     random: Random,
     done: Arc<Mutex<Vec<Done>>>,
+    /// Held by each user who waits for an answer.
+    waiting: Arc<()>,
     /// Promises that the ledger has not reached yet.
     promised: Vec<Done>,
     floor: u64,
@@ -80,6 +82,7 @@ impl Clients {
         Clients {
             random,
             done: Arc::default(),
+            waiting: Arc::default(),
             promised: Vec::new(),
             floor: 0,
             networks: BTreeSet::new(),
@@ -94,8 +97,28 @@ impl Clients {
         &mut self,
         control: Control,
     ) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let (ask, floor, done) = (self.choose(), self.floor, self.done.clone());
+        let ask = self.choose();
+        self.asking(ask, control)
+    }
+
+    /// Asks for another template of the service.
+    pub(crate) fn ask_to_update(
+        &mut self,
+        name: &str,
+        control: Control,
+    ) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let ask = self.update(name.to_owned());
+        self.asking(ask, control)
+    }
+
+    fn asking(
+        &self,
+        ask: Ask,
+        control: Control,
+    ) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let (floor, done, waiting) = (self.floor, self.done.clone(), self.waiting.clone());
         async move {
+            let _waiting = waiting;
             let patience = tokio::time::timeout(PATIENCE, carry_out(&control, &ask));
             let late = |_| Err(Status::deadline_exceeded("the user has gone"));
             let answer = patience.await.unwrap_or_else(late);
@@ -126,10 +149,7 @@ impl Clients {
         let name = self.random.pick(&services).cloned().unwrap_or_default();
         match self.random.within(0..100) {
             0..45 => Ask::Scale { name, replicas: self.random.within(0..REPLICAS) },
-            45..55 => {
-                self.next += 1;
-                Ask::Update { name, env: format!("V={}", self.next) }
-            }
+            45..55 => self.update(name),
             55..61 => {
                 self.services.remove(&name);
                 Ask::Remove { name }
@@ -146,6 +166,11 @@ impl Clients {
             }
             _ => Ask::List,
         }
+    }
+
+    fn update(&mut self, name: String) -> Ask {
+        self.next += 1;
+        Ask::Update { name, env: format!("V={}", self.next) }
     }
 
     /// Holds the swarm to what it answered.
@@ -174,6 +199,14 @@ impl Clients {
         }
         self.promised = later;
         Ok(())
+    }
+
+    /// Whether somebody waits for an answer: what was asked may yet be done.
+    pub(crate) fn all_answered(&self) -> Result<(), String> {
+        match Arc::strong_count(&self.waiting) - 1 {
+            0 => Ok(()),
+            users => Err(format!("{users} users wait for an answer")),
+        }
     }
 
     /// At the end everything promised must have been seen.

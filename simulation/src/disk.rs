@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::FutureExt;
+use swarm_raft::SealKey;
 use swarm_raft::disk::{self, Opened, Sector, Stored, Worker};
 use swarm_raft::engine::{Change, Engine};
 
@@ -98,7 +99,7 @@ impl Disk {
 }
 
 impl disk::Disk for Disk {
-    fn open(&self, _: &Path) -> io::Result<Opened> {
+    fn open(&self, _: &Path, _: &SealKey) -> io::Result<Opened> {
         let this = self.clone();
         let pause = move || {
             let mut inner = this.lock();

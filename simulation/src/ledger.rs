@@ -37,20 +37,22 @@ pub(crate) type Wanted = Option<(String, u64, Vec<String>)>;
 /// A task's stop was ordered at this revision.
 pub(crate) struct Stop {
     pub(crate) task: String,
-    pub(crate) service: String,
     pub(crate) service_name: String,
     pub(crate) endpoints: Vec<(String, Ipv4Addr)>,
-    /// The nodes that must have withdrawn it.
+    /// The live nodes in its networks: all have withdrawn it, and do not send to it again.
     pub(crate) nodes: BTreeSet<String>,
 }
+
+/// The invariant that `checks` looks for in kernels, and the ledger in the log.
+pub(crate) const WITHDRAWN_FIRST: &str = "withdrawn everywhere before it is stopped";
 
 /// The committed log and its state.
 #[derive(Default)]
 pub(crate) struct Ledger {
     entries: BTreeMap<u64, Stored>,
     pub(crate) state: State,
-    /// All that was ever handed out: network and address.
-    allocated: BTreeSet<(String, Ipv4Addr)>,
+    /// All that was ever handed out, network and address, and the task or service that had it last.
+    holders: BTreeMap<(String, Ipv4Addr), String>,
     tasks: BTreeMap<String, (TaskState, TaskState)>,
     forgotten: BTreeSet<String>,
     /// How each service was after each revision that touched it.
@@ -62,15 +64,7 @@ pub(crate) struct Ledger {
     /// How far each host's log was compared, by host and generation.
     compared: BTreeMap<(HostId, u64), u64>,
     pub(crate) stops: Vec<Stop>,
-    /// Milliseconds of virtual time.
-    pub(crate) now: u64,
-    /// Since when each node that is ready has been.
-    ready_since: BTreeMap<String, u64>,
 }
-
-/// A node that has just come back still has the kernel it left with, and its return may overtake what was
-/// decided while it counted as dead. It has this many milliseconds.
-const RETURN: u64 = 1_000;
 
 impl Ledger {
     pub(crate) fn new() -> Ledger {
@@ -164,14 +158,6 @@ impl Ledger {
         for object in &touched {
             match object {
                 Touched::Service(id) => self.note_service(index, id.as_str()),
-                Touched::Node(id) => {
-                    let alive = self.state.node(id.as_str()).is_some_and(|node| node.is_alive());
-                    if alive {
-                        self.ready_since.entry(id.to_string()).or_insert(self.now);
-                    } else {
-                        self.ready_since.remove(id.as_str());
-                    }
-                }
                 Touched::Network(id) => {
                     let exists = self.state.network(id.as_str()).is_some();
                     let history = self.networks.entry(id.to_string()).or_default();
@@ -217,25 +203,18 @@ impl Ledger {
         history.and_then(|h| h.range(..=revision).next_back()).is_some_and(|(_, exists)| *exists)
     }
 
-    /// Whether a task that takes traffic, or has since the newest revision, has the address.
-    pub(crate) fn is_ready(&self, network: &str, addr: Ipv4Addr) -> bool {
-        let has = |task: &swarm_model::Task| {
-            let mut of_network =
-                task.networks_attachments.iter().filter(|a| a.network.id.as_str() == network);
-            of_network.any(|a| a.addresses.iter().any(|held| held.addr() == addr))
-        };
-        self.state.tasks_in(&network.into()).any(|task| {
-            has(task) && self.state.endpoint_state(task) == swarm_model::EndpointState::Ready
-        })
-    }
-
     /// The VNI that a network has or had.
     pub(crate) fn network_vni(&self, id: &str) -> Option<u32> {
         self.vnis.get(id).copied()
     }
 
     pub(crate) fn was_allocated(&self, network: &str, addr: Ipv4Addr) -> bool {
-        self.allocated.contains(&(network.to_owned(), addr))
+        self.holders.contains_key(&(network.to_owned(), addr))
+    }
+
+    /// Whether nobody has been given the address since this task was.
+    pub(crate) fn is_last_holder(&self, network: &str, addr: Ipv4Addr, task: &str) -> bool {
+        self.holders.get(&(network.to_owned(), addr)).is_some_and(|holder| holder == task)
     }
 
     fn check_addresses(&mut self, index: u64) -> Checked {
@@ -248,17 +227,20 @@ impl Ledger {
             self.vnis.insert(network.id.to_string(), network.vni);
             let mut taken = BTreeSet::from([network.gateway]);
             let vips = state.services_in(&network.id).flat_map(|service| {
-                service.endpoint.virtual_ips.iter().filter(|vip| vip.network_id == network.id)
+                let vips = service.endpoint.virtual_ips.iter();
+                let here = vips.filter(|vip| vip.network_id == network.id);
+                here.map(|vip| (vip.addr.addr(), &service.id))
             });
-            let vips: Vec<Ipv4Addr> = vips.map(|vip| vip.addr.addr()).collect();
-            let tasks = state.tasks_in(&network.id).flat_map(|task| &task.networks_attachments);
-            let tasks = tasks.filter(|a| a.network.id == network.id).flat_map(|a| &a.addresses);
-            for addr in vips.into_iter().chain(tasks.map(|addr| addr.addr())) {
+            let tasks = state.tasks_in(&network.id).flat_map(|task| {
+                let here = task.networks_attachments.iter().filter(|a| a.network.id == network.id);
+                here.flat_map(|a| &a.addresses).map(|addr| (addr.addr(), &task.id))
+            });
+            for (addr, holder) in vips.chain(tasks) {
                 if !taken.insert(addr) {
                     let what = format!("{addr} in {} at {index}", network.spec.name);
                     return violated("no address or VIP twice", what);
                 }
-                self.allocated.insert((network.id.to_string(), addr));
+                self.holders.insert((network.id.to_string(), addr), holder.to_string());
             }
         }
         Ok(())
@@ -285,9 +267,10 @@ impl Ledger {
             }
             let stops = before.1 <= TaskState::Running && now.1 > TaskState::Running;
             let alive = self.state.node(task.node_id.as_str()).is_some_and(|n| n.is_alive());
-            // Tasks of nodes thought lost are given up at once, whether or not the node comes back meanwhile.
-            let withdrawn = task.withdrawn.is_some();
-            if stops && withdrawn && alive && task.status.state == TaskState::Running {
+            if stops && alive && task.status.state == TaskState::Running {
+                if task.withdrawn.is_none() {
+                    return violated(WITHDRAWN_FIRST, format!("task {id} never was, at {index}"));
+                }
                 self.stops.push(self.stop(&task));
             }
         }
@@ -302,13 +285,12 @@ impl Ledger {
         let nodes = task.networks_attachments.iter().flat_map(|attachment| {
             let nodes = self.state.nodes_in(&attachment.network.id);
             let lives = |id: &swarm_model::NodeId| {
-                self.ready_since.get(id.as_str()).is_some_and(|since| since + RETURN < self.now)
+                self.state.node(id.as_str()).is_some_and(|node| node.is_alive())
             };
             nodes.into_iter().filter(lives).map(|id| id.to_string()).collect::<Vec<_>>()
         });
         Stop {
             task: task.id.to_string(),
-            service: task.service_id.to_string(),
             service_name: task.service_name.clone(),
             endpoints: endpoints.collect(),
             nodes: nodes.collect(),

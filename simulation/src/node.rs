@@ -14,7 +14,7 @@ use swarm_pki::{
 };
 use swarm_proto::membership::membership_client::MembershipClient;
 use swarm_proto::membership::{BecomeVoterRequest, IssueRequest, IssueResponse};
-use swarm_raft::Options;
+use swarm_raft::{Options, SealKey};
 use swarm_worker::{Prepared, Who};
 use time::OffsetDateTime;
 use tokio::runtime::{Builder, Runtime};
@@ -107,6 +107,15 @@ struct Running {
 }
 
 struct AnyImage;
+
+/// Simulated managers have no unlock key.
+struct NoFiles;
+
+impl swarm_manager::Files for NoFiles {
+    fn lock(&self, _: &swarm_model::ManagerLock) -> Result<(), String> {
+        Ok(())
+    }
+}
 
 impl Images for AnyImage {
     fn pin(
@@ -324,6 +333,7 @@ impl Program {
             connector,
             managers: managers.collect(),
             standing: watch::Sender::default(),
+            trust: watch::Sender::default(),
         };
         Prepared::with_adapters(who, self.kernel.adapters(), self.kernel.adopt())
     }
@@ -334,11 +344,12 @@ impl Program {
         connector: &Connector,
         begins: bool,
     ) -> Result<Routes, String> {
+        let key = SealKey::new([self.host; 32], "a simulation");
         let raft = Options {
             disk: Arc::new(self.disk.clone()),
             snapshot_every: self.shared.snapshot_every,
             keep_entries: 10,
-            ..Options::new(member.raft_id, self.dir.join("raft"))
+            ..Options::new(member.raft_id, self.dir.join("raft"), key)
         };
         let options = ManagerOptions {
             node_id: member.node_id.as_str().into(),
@@ -346,6 +357,7 @@ impl Program {
             raft,
             connector: connector.clone(),
             images: Arc::new(AnyImage),
+            files: Arc::new(NoFiles),
         };
         let started = Manager::start(options).await;
         let manager = started.map_err(|e| format!("the manager does not start: {e}"))?;

@@ -3,22 +3,21 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use swarm_manager::Manager;
 use swarm_model::{TaskState, codec};
 use swarm_pki::Role;
 use swarm_proto::control::control_server::Control as _;
-use swarm_proto::control::{RemoveNodeRequest, WatchServiceRequest};
+use swarm_proto::control::{Progress, RemoveNodeRequest, WatchServiceRequest};
 use swarm_raft::Role as RaftRole;
 use swarm_state::{Change, Command};
 use tokio_stream::StreamExt;
 use tonic::Request;
 
 use crate::break_it::Break;
-use crate::checks::{Withdrawn, check_allocated, check_stop, is_paused, settled};
+use crate::checks::{Stopped, check_allocated, is_paused, settled};
 use crate::client::{Clients, Traffic};
 use crate::determinism;
 use crate::faults::Faults;
@@ -137,6 +136,9 @@ pub(crate) fn remove_lost(nodes: &[Node], ledger: &Ledger) {
     }
 }
 
+/// What a watcher of a service was told last.
+type Told = Arc<Mutex<Option<Result<Progress, String>>>>;
+
 struct World {
     plan: Plan,
     now: u64,
@@ -147,7 +149,7 @@ struct World {
     random: Random,
     /// Changes of each kernel that were looked at.
     looked: BTreeMap<HostId, u64>,
-    withdrawn: Withdrawn,
+    stopped: Stopped,
     faults: u64,
     settled_in: u64,
 }
@@ -190,7 +192,7 @@ impl World {
             clients,
             random,
             looked: BTreeMap::new(),
-            withdrawn: Withdrawn::default(),
+            stopped: Stopped::default(),
             faults: 0,
             settled_in: 0,
         }
@@ -320,8 +322,10 @@ impl World {
             }
             if self.now.is_multiple_of(2_000) {
                 remove_lost(&self.nodes, &self.ledger);
+                self.update_paused();
             }
-            let settled = settled(&self.ledger, &self.nodes);
+            let answered = self.clients.all_answered();
+            let settled = answered.and_then(|()| settled(&self.ledger, &self.nodes));
             match settled.and_then(|()| self.is_up()).and_then(|()| self.managers_agree()) {
                 Ok(()) => {
                     self.settled_in = self.now - began;
@@ -333,6 +337,15 @@ impl World {
             }
         }
         violated("everything settles", reason)
+    }
+
+    /// Users see that an update was paused, and try another.
+    fn update_paused(&mut self) {
+        let Some((node, manager)) = leader(&self.nodes) else { return };
+        let paused = self.ledger.state.services().filter(|service| is_paused(service));
+        for service in paused {
+            node.spawn(self.clients.ask_to_update(&service.spec.name, manager.control()));
+        }
     }
 
     /// All replicas are the same, and as the committed log has it.
@@ -350,23 +363,20 @@ impl World {
 
     /// Managers say themselves that each service is in force on every node.
     fn all_acknowledge(&mut self) -> Checked {
-        let services: Vec<String> = self
-            .ledger
-            .state
-            .services()
-            .filter(|s| !is_paused(s))
-            .map(|s| s.id.to_string())
-            .collect();
+        let services: Vec<String> =
+            self.ledger.state.services().map(|service| service.id.to_string()).collect();
         let until = self.now + 10_000;
         for service in services {
-            let converged = Arc::new(AtomicBool::new(false));
-            while !converged.load(Ordering::Relaxed) {
+            let told: Told = Arc::default();
+            let heard = || told.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            while !heard().is_some_and(|told| told.is_ok_and(|progress| progress.converged)) {
                 // Asked again from time to time: the leader that was asked may not lead any more.
                 if self.now.is_multiple_of(1_000) {
-                    self.watch(&service, &converged);
+                    self.watch(&service, &told);
                 }
                 if self.now > until {
-                    return violated("all nodes acknowledge", format!("service {service}"));
+                    let what = format!("service {service}, of which was told {:?}", heard());
+                    return violated("all nodes acknowledge", what);
                 }
                 self.tick()?;
             }
@@ -374,24 +384,24 @@ impl World {
         Ok(())
     }
 
-    fn watch(&self, service: &str, converged: &Arc<AtomicBool>) {
+    fn watch(&self, service: &str, told: &Told) {
         let Some((node, manager)) = leader(&self.nodes) else { return };
-        let (seen, control) = (converged.clone(), manager.control());
+        let (told, control) = (told.clone(), manager.control());
+        let tell = move |said| *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
         let request = WatchServiceRequest { service: service.to_owned(), revision: 0 };
         node.spawn(async move {
-            let Ok(answer) = control.watch_service(Request::new(request)).await else { return };
-            let mut progress = answer.into_inner();
-            while let Some(Ok(progress)) = progress.next().await {
-                if progress.converged {
-                    seen.store(true, Ordering::Relaxed);
-                }
+            let mut progress = match control.watch_service(Request::new(request)).await {
+                Ok(answer) => answer.into_inner(),
+                Err(refused) => return tell(Err(refused.to_string())),
+            };
+            while let Some(said) = progress.next().await {
+                tell(said.map_err(|e| e.to_string()));
             }
         });
     }
 
     fn tick(&mut self) -> Checked {
         self.now += TICK;
-        self.ledger.now = self.now;
         self.net.advance(self.now);
         for node in &mut self.nodes {
             node.step(self.now);
@@ -414,14 +424,13 @@ impl World {
             }
         }
         for stop in std::mem::take(&mut self.ledger.stops) {
-            check_stop(&stop, &self.nodes)?;
-            self.withdrawn.note(&stop);
+            self.stopped.add(stop, &self.nodes)?;
         }
         for node in &self.nodes {
             let changes = node.kernel.changes();
             if self.looked.insert(node.host, changes) != Some(changes) {
                 check_allocated(node.host, &node.kernel, &self.ledger)?;
-                self.withdrawn.check(node, &self.ledger)?;
+                self.stopped.check(node, &self.ledger)?;
             }
         }
         if self.plan.broken == Some(Break::WithdrawOrder) {

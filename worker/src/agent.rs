@@ -17,7 +17,7 @@ use crate::memory::Memory;
 use crate::networks::networks_of;
 use crate::session::Heard;
 use crate::supervisor::Supervisor;
-use crate::worker::Standing;
+use crate::worker::{Standing, Trust};
 
 /// How often the kernel is compared with what it should hold.
 const AUDIT: Duration = Duration::from_secs(30);
@@ -46,6 +46,8 @@ pub(crate) struct Agent {
     pub(crate) memory: watch::Sender<Arc<Memory>>,
     /// What the managers say this node is.
     pub(crate) standing: watch::Sender<Option<Standing>>,
+    /// Whom the managers say it is to trust.
+    pub(crate) trust: watch::Sender<Option<Trust>>,
     /// Writes the file; ends once `memory` is gone.
     pub(crate) saving: JoinHandle<()>,
     /// How many changes of `memory` are in the file.
@@ -134,6 +136,7 @@ impl Agent {
     /// Returns whether the node leaves.
     async fn follow(&mut self, mut left: oneshot::Receiver<()>) -> bool {
         let mut incarnation = self.plane.encryption.incarnation();
+        let mut credentials = self.caller.identity.connector.credentials().changes();
         let mut line = self.caller.call(Duration::ZERO);
         let mut audit = interval_at(Instant::now() + AUDIT, AUDIT);
         audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -144,7 +147,17 @@ impl Agent {
             }
             // Only waiting is given up for another event, never work half-done.
             tokio::select! {
-                event = line.next() => self.respond(event, &mut line),
+                event = line.next() => {
+                    let opened = matches!(event, Event::Opened(_));
+                    self.respond(event, &mut line);
+                    if opened {
+                        // It may have changed since the node described itself.
+                        self.certify(&mut line).await;
+                    }
+                }
+                changed = credentials.changed() => if changed.is_ok() {
+                    self.certify(&mut line).await;
+                },
                 (what, result) = ended(&mut job) => self.finish(what, result, &mut line).await,
                 () = kept(&mut self.kept, self.work.told) => self.acknowledge(&mut line).await,
                 _ = audit.tick() => self.work.audit = true,
@@ -197,6 +210,9 @@ impl Agent {
                     *current = Some(standing);
                     differs
                 });
+            }
+            Event::Heard(Heard::Trust(trust)) => {
+                self.trust.send_replace(Some(trust));
             }
             Event::Removed => {
                 tracing::error!("{REMOVED}; its tasks are stopped");
@@ -299,6 +315,13 @@ impl Agent {
             session.admit(reason.clone()).await;
         }
         self.work.admitted = reason;
+    }
+
+    /// Tells the manager which certificate this node has now.
+    async fn certify(&self, line: &mut Line) {
+        if let Some(session) = line.session() {
+            session.certify(&self.caller.identity.tls_info()).await;
+        }
     }
 
     async fn audit(&self) {

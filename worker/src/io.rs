@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use swarm_pki::{PeerIdentity, require_manager};
 use swarm_proto::control::{
     ExecInput, ExecOutput, ExecStart, TerminalSize, exec_input, exec_output,
 };
@@ -17,6 +18,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::managers::Managers;
+
 /// Messages that may wait for a slow reader.
 const QUEUE: usize = 32;
 /// The most output in one message, in bytes.
@@ -26,6 +29,18 @@ const PIECE: usize = 16 << 10;
 #[derive(Clone)]
 pub(crate) struct TaskIoService {
     pub(crate) runtime: Runtime,
+    pub(crate) managers: Managers,
+}
+
+impl TaskIoService {
+    /// Lets managers pass that this node has heard of: the certificate of a former one is good for a while yet.
+    async fn admit(&self, peer: &PeerIdentity) -> Result<(), Status> {
+        if self.managers.includes(&peer.node_id).await {
+            return Ok(());
+        }
+        let text = format!("node {} is a manager no more, as far as this node knows", peer.node_id);
+        Err(Status::failed_precondition(text))
+    }
 }
 
 #[tonic::async_trait]
@@ -36,6 +51,8 @@ impl TaskIo for TaskIoService {
         &self,
         request: Request<TaskLogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
+        let peer = require_manager(&request)?;
+        self.admit(&peer).await?;
         let request = request.into_inner();
         let options = LogOptions {
             follow: request.follow,
@@ -54,6 +71,8 @@ impl TaskIo for TaskIoService {
         &self,
         request: Request<Streaming<ExecInput>>,
     ) -> Result<Response<Self::ExecStream>, Status> {
+        let peer = require_manager(&request)?;
+        self.admit(&peer).await?;
         let mut input = request.into_inner();
         let Some(ExecInput { input: Some(exec_input::Input::Start(start)) }) =
             input.message().await?

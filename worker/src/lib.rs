@@ -28,4 +28,4 @@ pub mod worker;
 
 pub use encryption::Encryption;
 pub use managers::Managers;
-pub use worker::{Prepared, Standing, Who, Worker, WorkerError, WorkerOptions, resources};
+pub use worker::{Prepared, Standing, Trust, Who, Worker, WorkerError, WorkerOptions, resources};

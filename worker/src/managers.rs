@@ -1,12 +1,17 @@
 //! Where the managers are, as far as a node knows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand::seq::SliceRandom;
 use swarm_model::ManagerAddress;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::memory::Memory;
+
+/// How long the news of a manager may take to this node: it is told every half second.
+const NEWS: Duration = Duration::from_secs(2);
 
 /// Knows the managers; cheap to clone.
 #[derive(Debug, Clone)]
@@ -19,6 +24,19 @@ impl Managers {
     /// `first` are those known before any was heard.
     pub(crate) fn new(heard: watch::Receiver<Arc<Memory>>, first: Vec<ManagerAddress>) -> Managers {
         Managers { heard, first: first.into() }
+    }
+
+    /// Whether a node is a manager. Of a new one the news may be on its way.
+    pub(crate) async fn includes(&self, node: &str) -> bool {
+        let is_there = |memory: &Arc<Memory>| {
+            let known = match memory.managers.as_slice() {
+                [] => &self.first, // none was heard of yet
+                heard => heard,
+            };
+            known.iter().any(|manager| manager.node_id.as_str() == node)
+        };
+        let mut heard = self.heard.clone();
+        timeout(NEWS, heard.wait_for(is_there)).await.is_ok_and(|there| there.is_ok())
     }
 
     /// All of them, in the order to try: first those that a manager named last, in random order, so that
@@ -43,6 +61,25 @@ mod tests {
 
     fn at(addr: &str) -> ManagerAddress {
         ManagerAddress { node_id: "m".into(), addr: addr.into() }
+    }
+
+    #[tokio::test]
+    async fn a_manager_is_one_once_it_is_heard_of_and_until_it_is_named_no_more() {
+        let (sender, heard) = watch::channel(Arc::new(Memory::default()));
+        let managers = Managers::new(heard, vec![of("m1")]);
+        assert!(managers.includes("m1").await);
+        assert!(!managers.includes("m2").await);
+        let hear = |named: &[&str]| {
+            let managers = named.iter().map(|id| of(id)).collect();
+            sender.send_replace(Arc::new(Memory { managers, ..Memory::default() }))
+        };
+        let (includes, _) = tokio::join!(managers.includes("m2"), async { hear(&["m2", "m3"]) });
+        assert!(includes, "the news came");
+        assert!(!managers.includes("m1").await, "that was long ago");
+    }
+
+    fn of(id: &str) -> ManagerAddress {
+        ManagerAddress { node_id: id.into(), addr: format!("{id}:2377") }
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use swarm_model::{ManagerAddress, NodeDescription, ViewDelta, codec};
+use swarm_model::{ManagerAddress, NodeDescription, TlsInfo, ViewDelta, codec};
 use swarm_pki::ExpectedPeer;
 use swarm_proto::dispatch::dispatcher_client::DispatcherClient;
 use swarm_proto::dispatch::{
-    Acknowledged, Describe, FromNode, Heartbeat, Standing, TaskReport, TaskReports, ToNode,
-    Trouble, from_node, to_node,
+    Acknowledged, Certified, Describe, FromNode, Heartbeat, Standing, TaskReport, TaskReports,
+    ToNode, Trouble, from_node, to_node,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,7 +16,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::managers::Managers;
 use crate::reporter::Reporter;
-use crate::worker::Identity;
+use crate::worker::{Identity, Trust};
 
 /// How often the node shows that it is there.
 const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -43,6 +43,8 @@ pub(crate) enum Heard {
     Managers(Vec<ManagerAddress>),
     /// The node's id in Raft; none if it is a worker.
     RaftId(Option<u64>),
+    /// Whom the node is to trust.
+    Trust(Trust),
 }
 
 /// An open session.
@@ -151,6 +153,12 @@ impl Session {
                 to_node::Message::Standing(Standing { raft_id }) => {
                     return Some(Heard::RaftId((raft_id != 0).then_some(raft_id)));
                 }
+                to_node::Message::Trust(trust) => {
+                    return Some(Heard::Trust(Trust {
+                        roots_pem: trust.roots_pem,
+                        issuer_public_key: trust.issuer_public_key,
+                    }));
+                }
                 to_node::Message::Delta(bytes) => match codec::decode(&bytes) {
                     Ok(delta) => return Some(Heard::Delta(delta)),
                     Err(e) => return self.over(&e.to_string()),
@@ -173,6 +181,12 @@ impl Session {
     /// Tells the manager why the node's data plane lags behind; an empty reason takes that back.
     pub(crate) async fn admit(&self, reason: String) {
         self.say(from_node::Message::Trouble(Trouble { reason })).await;
+    }
+
+    /// Tells the manager which certificate the node has now.
+    pub(crate) async fn certify(&self, tls_info: &TlsInfo) {
+        let tls_info = codec::encode(tls_info).into();
+        self.say(from_node::Message::Certified(Certified { tls_info })).await;
     }
 
     async fn say(&self, message: from_node::Message) {

@@ -8,16 +8,16 @@ use swarm_balancer::Choice;
 use swarm_dns::{DnsServer, parse_resolv_conf};
 use swarm_images::{ImageStore, Platform};
 use swarm_model::{
-    EngineDescription, ManagerAddress, NodeDescription, NodeId, Platform as NodePlatform, Resources,
+    EngineDescription, ManagerAddress, NodeDescription, NodeId, Platform as NodePlatform,
+    Resources, TlsInfo,
 };
 use swarm_overlay::Overlay;
-use swarm_pki::Connector;
+use swarm_pki::{Connector, RootCert};
 use swarm_proto::taskio::task_io_server::TaskIoServer;
 use swarm_runtime::{Adopted, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
-use tonic::{Request, Status};
 
 use crate::adapters::{self, Adapters};
 use crate::agent::{Agent, Work, network_facts};
@@ -59,6 +59,17 @@ pub struct WorkerOptions {
     pub managers: Vec<ManagerAddress>,
     /// Hears what the managers say this node is.
     pub standing: watch::Sender<Option<Standing>>,
+    /// Hears whom the managers say this node is to trust.
+    pub trust: watch::Sender<Option<Trust>>,
+}
+
+/// Whom a node is to trust, as its managers say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    /// The root certificates, PEM.
+    pub roots_pem: String,
+    /// The key of the root that its certificate is to be of, base64 of DER.
+    pub issuer_public_key: String,
 }
 
 /// What a node is in its swarm, as its managers say.
@@ -84,6 +95,7 @@ pub struct Who {
     pub connector: Connector,
     pub managers: Vec<ManagerAddress>,
     pub standing: watch::Sender<Option<Standing>>,
+    pub trust: watch::Sender<Option<Trust>>,
 }
 
 /// A part of this node that cannot work here.
@@ -147,6 +159,19 @@ impl Identity {
             balancer: self.balancer.clone(),
             listen_addr: self.listen_addr.clone(),
             encryption: self.encryption.describe(),
+            tls_info: self.tls_info(),
+        }
+    }
+
+    /// The certificate it has now, and the roots it trusts.
+    pub(crate) fn tls_info(&self) -> TlsInfo {
+        let credentials = self.connector.credentials();
+        let identity = credentials.identity();
+        let issuer = identity.as_ref().and_then(|identity| identity.issuer().cloned());
+        TlsInfo {
+            trust_root: credentials.roots().iter().map(RootCert::to_pem).collect(),
+            cert_issuer_subject: issuer.as_ref().map(|i| i.subject.clone()).unwrap_or_default(),
+            cert_issuer_public_key: issuer.map(|i| i.public_key).unwrap_or_default(),
         }
     }
 }
@@ -213,9 +238,11 @@ impl Prepared {
             connector: options.connector,
             managers: options.managers,
             standing: options.standing,
+            trust: options.trust,
         };
         let mut prepared = Prepared::with_adapters(who, adapters, found);
-        prepared.io = Some(TaskIoService { runtime });
+        let managers = prepared.agent.caller.managers.clone();
+        prepared.io = Some(TaskIoService { runtime, managers });
         Ok(prepared)
     }
 
@@ -262,6 +289,7 @@ impl Prepared {
             supervisor: Supervisor::new(tools, found),
             memory,
             standing: who.standing,
+            trust: who.trust,
             saving: tokio::spawn(file.keep(known, keep)),
             kept,
             work: Work::default(),
@@ -282,14 +310,8 @@ impl Prepared {
 impl Worker {
     /// Adds what managers call, over mTLS.
     pub fn add_services(&self, routes: Routes) -> Routes {
-        let managers_only = |request: Request<()>| -> Result<Request<()>, Status> {
-            swarm_pki::require_manager(&request)?;
-            Ok(request)
-        };
         match &self.io {
-            Some(io) => {
-                routes.add_service(TaskIoServer::with_interceptor(io.clone(), managers_only))
-            }
+            Some(io) => routes.add_service(TaskIoServer::new(io.clone())),
             None => routes,
         }
     }

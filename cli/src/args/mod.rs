@@ -16,7 +16,7 @@ pub(crate) use node::{NodeCommand, NodePs, UpdateNode};
 pub(crate) use service::{
     CreateService, EndpointModeArg, NetworkFlag, RestartConditionArg, ServiceCommand, WaitArgs,
 };
-pub(crate) use swarm::{Ca, Info, Init, Join, JoinToken, Role};
+pub(crate) use swarm::{Ca, Info, Init, Join, JoinToken, Role, UnlockKey, UpdateSwarm};
 pub(crate) use task::{Exec, Logs, TaskCommand};
 pub(crate) use update::UpdateService;
 
@@ -65,6 +65,14 @@ pub(crate) enum Command {
     JoinToken(JoinToken),
     /// Rotate the swarm's keys
     Ca(Ca),
+    /// Change the swarm's settings
+    Update(UpdateSwarm),
+    /// Unlock this manager, which has restarted in a swarm with autolock
+    #[command(after_help = "The key is asked for, or read from standard input:
+  swarmctl unlock < FILE")]
+    Unlock,
+    /// Show or rotate the key that unlocks managers
+    UnlockKey(UnlockKey),
     /// Let this node leave its swarm
     Leave {
         /// Leave even if the swarm is lost by it, or cannot be asked
@@ -193,7 +201,11 @@ mod tests {
             ("swarmctl service logs --tail few web", "all"),
             ("swarmctl task exec web.1", "CMD"),
             ("swarmctl init --data-path-port 70000", "70000"),
-            ("swarmctl ca", "--rotate-network-keys"),
+            ("swarmctl update", "--autolock"),
+            ("swarmctl update --autolock=perhaps", "perhaps"),
+            ("swarmctl unlock SWMKEY-1-x", "SWMKEY"),
+            ("swarmctl ca --detach", "--rotate"),
+            ("swarmctl ca --rotate --rotate-network-keys", "--rotate-network-keys"),
             ("swarmctl ca --rotate-network-keys now", "now"),
             ("swarmctl network create --opt =x n", "KEY=VALUE"),
         ] {
@@ -217,6 +229,8 @@ mod tests {
              --internal --label a=b --opt com.docker.network.driver.mtu=1400 net",
             "swarmctl network create --opt encrypted net",
             "swarmctl network inspect --verbose a b",
+            "swarmctl ca",
+            "swarmctl ca --rotate -d -q",
             "swarmctl ca --rotate-network-keys",
             "swarmctl network prune -f",
             "swarmctl service scale a=3 b=0",

@@ -1,6 +1,6 @@
 //! Making, joining and leaving a swarm.
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use ipnet::Ipv4Net;
 
 use super::Format;
@@ -31,6 +31,9 @@ pub(crate) struct Init {
     /// Prefix length of a network's subnet from the pool [default: 24]
     #[arg(long, value_name = "N")]
     pub(crate) default_addr_pool_mask_length: Option<u8>,
+    /// Let managers that restart be locked until they are given the unlock key
+    #[arg(long)]
+    pub(crate) autolock: bool,
     /// Go on alone from this manager's state, when the other managers are lost for good
     #[arg(long)]
     pub(crate) force_new_cluster: bool,
@@ -91,11 +94,44 @@ pub(crate) struct JoinToken {
     pub(crate) rotate: bool,
 }
 
+/// Flags of `update`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  swarmctl update --autolock=true
+  swarmctl update --autolock=false")]
+pub(crate) struct UpdateSwarm {
+    /// Whether managers that restart are locked until they are given the unlock key
+    #[arg(long, required = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", value_name = "true|false", hide_possible_values = true)]
+    pub(crate) autolock: bool,
+}
+
+/// Flags of `unlock-key`.
+#[derive(Debug, Args)]
+pub(crate) struct UnlockKey {
+    /// Print the key only
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Make a new key; a manager that is down now still needs the old one
+    #[arg(long)]
+    pub(crate) rotate: bool,
+}
+
 /// Flags of `ca`.
 #[derive(Debug, Args)]
+#[command(after_help = "Without flags it prints the root certificate.")]
 pub(crate) struct Ca {
+    /// Replace the root certificate and the join tokens, and wait until every node has changed over
+    #[arg(long)]
+    pub(crate) rotate: bool,
+    /// Return at once, not only when every node has changed over
+    #[arg(short, long, requires = "rotate")]
+    pub(crate) detach: bool,
+    /// Do not show progress
+    #[arg(short, long, requires = "rotate")]
+    pub(crate) quiet: bool,
     /// Replace the keys of encrypted networks, losing no packet; else that is done every 12 hours
-    #[arg(long, required = true)]
+    #[arg(long, conflicts_with = "rotate")]
     pub(crate) rotate_network_keys: bool,
 }
 

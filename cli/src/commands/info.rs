@@ -53,6 +53,7 @@ struct ClusterInfo {
     #[serde(rename = "ID")]
     id: String,
     spec: Option<swarm_model::ClusterSpec>,
+    root_rotation_in_progress: bool,
 }
 
 /// The id that the node we talk to has in the swarm.
@@ -113,6 +114,10 @@ fn swarm(text: &mut String, swarm: &SwarmInfo) {
         line(text, 1, "SubnetSize", spec.subnet_size);
         line(text, 1, "Data Path Port", spec.data_path_port);
         line(text, 1, "Task History Retention Limit", spec.task_history_retention_limit);
+        line(text, 1, "Autolock Managers", spec.encryption_config.auto_lock_managers);
+    }
+    if swarm.cluster.as_ref().is_some_and(|cluster| cluster.root_rotation_in_progress) {
+        line(text, 1, "Root Rotation In Progress", true);
     }
     line(text, 1, "Node Address", &swarm.node_addr);
     let mut managers: Vec<_> = swarm.remote_managers.iter().flatten().map(|m| &m.addr).collect();
@@ -149,9 +154,20 @@ mod tests {
             text(&info),
             "Images: 3\nServer Version: 0.1.0\nSwarm: active\n NodeID: n1\n Is Manager: true\n ClusterID: c1\n \
              Managers: 1\n Nodes: 3\n Default Address Pool: 10.0.0.0/8\n SubnetSize: 24\n Data Path Port: 4789\n \
-             Task History Retention Limit: 5\n Node Address: 192.0.2.1\n Manager Addresses:\n  192.0.2.1:2377\n\
+             Task History Retention Limit: 5\n Autolock Managers: false\n Node Address: 192.0.2.1\n Manager Addresses:\n  192.0.2.1:2377\n\
              Operating System: Debian\nArchitecture: x86_64\nCPUs: 2\nTotal Memory: 3.836GiB\nName: pg-1\n"
         );
+    }
+
+    #[test]
+    fn a_rotation_of_the_root_is_shown_while_it_lasts() {
+        let shown = |rotating: bool| {
+            let cluster = json!({"ID": "c1", "RootRotationInProgress": rotating});
+            let info = json!({"Swarm": {"NodeID": "n1", "Cluster": cluster}});
+            text(&serde_json::from_value::<NodeInfo>(info).unwrap())
+        };
+        assert!(shown(true).contains("\n Root Rotation In Progress: true\n"));
+        assert!(!shown(false).contains("Root Rotation"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What each command does: one file per group.
 
+mod autolock;
 mod backup;
+mod ca;
 mod exec;
 mod image;
 mod info;
@@ -29,7 +31,10 @@ pub(crate) async fn run(host: &Host, command: Command) -> Result<(), Error> {
         Command::Init(flags) => swarm::init(client, flags).await,
         Command::Join(flags) => swarm::join(client, flags).await,
         Command::JoinToken(flags) => swarm::join_token(client, flags).await,
-        Command::Ca(flags) => swarm::ca(client, &flags).await,
+        Command::Update(flags) => autolock::update(client, &flags).await,
+        Command::Unlock => autolock::unlock(client).await,
+        Command::UnlockKey(flags) => autolock::unlock_key(client, &flags).await,
+        Command::Ca(flags) => ca::run(client, &flags).await,
         Command::Leave { force } => swarm::leave(client, force).await,
         Command::Backup { file } => backup::run(client, &file).await,
         Command::Info(flags) => info::show(client, &flags).await,

@@ -1,8 +1,9 @@
-//! `init`, `join`, `join-token`, `ca` and `leave`.
+//! `init`, `join`, `join-token` and `leave`.
 
-use swarm_proto::control::{Empty, InitRequest, JoinRequest, JoinTokenRequest, LeaveRequest};
+use swarm_proto::control::{InitRequest, JoinRequest, JoinTokenRequest, LeaveRequest};
 
-use crate::args::{Ca, Init, Join, JoinToken, Role};
+use super::autolock::how_to_unlock;
+use crate::args::{Init, Join, JoinToken, Role};
 use crate::client::{Client, ask};
 use crate::error::Error;
 use crate::output;
@@ -19,6 +20,7 @@ pub(super) async fn init(mut client: Client, flags: Init) -> Result<(), Error> {
             .unwrap_or_default()
             .into(),
         force_new_cluster: flags.force_new_cluster,
+        autolock: flags.autolock,
     };
     let made = client.node.init(ask(request)).await?.into_inner();
     output::line(&format!(
@@ -26,7 +28,11 @@ pub(super) async fn init(mut client: Client, flags: Init) -> Result<(), Error> {
          To add a manager to this swarm, run 'swarmctl join-token manager' and follow the instructions.\n",
         made.node_id,
         how_to_join(Role::Worker, &made.worker_token, &made.addr)
-    ))
+    ))?;
+    if made.unlock_key.is_empty() {
+        return Ok(());
+    }
+    output::line(&how_to_unlock(&made.unlock_key))
 }
 
 fn how_to_join(role: Role, token: &str, addr: &str) -> String {
@@ -60,16 +66,6 @@ pub(super) async fn join_token(mut client: Client, flags: JoinToken) -> Result<(
         output::line(&format!("Successfully rotated {role} join token.\n"))?;
     }
     output::line(&how_to_join(flags.role, &answer.token, &answer.addr))
-}
-
-pub(super) async fn ca(mut client: Client, flags: &Ca) -> Result<(), Error> {
-    if flags.rotate_network_keys {
-        client.control.rotate_network_keys(ask(Empty {})).await?;
-        output::line(
-            "Network keys are being rotated. 'swarmctl network inspect' of an encrypted network shows how far.",
-        )?;
-    }
-    Ok(())
 }
 
 pub(super) async fn leave(mut client: Client, force: bool) -> Result<(), Error> {

@@ -24,6 +24,13 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<(), Error> {
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Error::Output)
 }
 
+/// Asks the user something, on stderr, without an end of the line.
+pub(crate) fn prompt(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    // Without stderr there is nobody to ask.
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
 /// Writes a line for the user on stderr.
 pub(crate) fn note(text: &str) {
     let shown: String = text

@@ -28,6 +28,7 @@ pub(crate) struct World {
     pub(crate) tasks: Vec<Value>,
     pub(crate) images: Vec<Value>,
     pub(crate) stale: String,
+    pub(crate) unlock_key: String,
     /// What each watch in turn says; a watch too many never says anything.
     pub(crate) watches: VecDeque<Vec<Result<Progress, Status>>>,
     /// Updates to refuse as out of date.
@@ -38,6 +39,8 @@ pub(crate) struct World {
     pub(crate) loaded_bytes: usize,
     /// Sizes of terminals, as `rows x columns`.
     pub(crate) sizes: Vec<(u32, u32)>,
+    /// How often it was asked for the root.
+    pub(crate) looks: u64,
 }
 
 /// The running API.
@@ -130,13 +133,23 @@ fn text(bytes: &[u8]) -> String {
 #[tonic::async_trait]
 impl Node for Api {
     async fn init(&self, request: Request<InitRequest>) -> Answer<InitResponse> {
-        self.world().asked.push(format!("init {}", request.into_inner().advertise_addr));
+        let request = request.into_inner();
+        self.world().asked.push(format!("init {}", request.advertise_addr));
+        let unlock_key = if request.autolock { "SWMKEY-1-k" } else { "" };
         Ok(Response::new(InitResponse {
             node_id: "n1".into(),
             worker_token: "SWMTKN-1-w".into(),
             manager_token: "SWMTKN-1-m".into(),
             addr: "192.0.2.1:2377".into(),
+            unlock_key: unlock_key.into(),
         }))
+    }
+
+    async fn unlock(&self, request: Request<UnlockRequest>) -> Answer<Empty> {
+        match request.into_inner().unlock_key.as_str() {
+            "SWMKEY-1-k" => Ok(Response::new(Empty {})),
+            _ => Err(Status::invalid_argument("invalid key")),
+        }
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Answer<JoinResponse> {
@@ -187,10 +200,46 @@ impl Control for Api {
         self.changed("rotate_network_keys".into(), "")
     }
 
+    async fn rotate_root(&self, _: Request<Empty>) -> Answer<Changed> {
+        self.changed("rotate_root".into(), "")
+    }
+
+    /// A rotation of two nodes that takes three looks.
+    async fn inspect_root(&self, _: Request<Empty>) -> Answer<RootStatus> {
+        let mut world = self.world();
+        world.looks += 1;
+        Ok(Response::new(RootStatus {
+            root_pem: "-----BEGIN CERTIFICATE-----\n".into(),
+            digest: "sha256:00ff".into(),
+            rotating: world.looks < 2,
+            nodes: 2,
+            certificates: world.looks.min(2),
+            trusting: if world.looks < 3 { 0 } else { 2 },
+            waiting: if world.looks < 2 { vec!["b (it is down)".into()] } else { vec![] },
+            converged: world.looks >= 3,
+        }))
+    }
+
     async fn join_token(&self, request: Request<JoinTokenRequest>) -> Answer<JoinTokenResponse> {
         let JoinTokenRequest { role, rotate } = request.into_inner();
         let token = format!("SWMTKN-1-{role}{}", if rotate { "-new" } else { "" });
         Ok(Response::new(JoinTokenResponse { token, addr: "192.0.2.1:2377".into() }))
+    }
+
+    async fn update_swarm(
+        &self,
+        request: Request<UpdateSwarmRequest>,
+    ) -> Answer<UnlockKeyResponse> {
+        let on = request.into_inner().autolock;
+        self.world().unlock_key = if on { "SWMKEY-1-k" } else { "" }.to_owned();
+        Ok(Response::new(UnlockKeyResponse { unlock_key: self.world().unlock_key.clone() }))
+    }
+
+    async fn unlock_key(&self, request: Request<UnlockKeyRequest>) -> Answer<UnlockKeyResponse> {
+        if request.into_inner().rotate {
+            self.world().unlock_key.push_str("-new");
+        }
+        Ok(Response::new(UnlockKeyResponse { unlock_key: self.world().unlock_key.clone() }))
     }
 
     async fn list_nodes(&self, _: Request<Empty>) -> Answer<Documents> {

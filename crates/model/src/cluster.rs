@@ -21,6 +21,60 @@ pub struct Cluster {
     pub root_ca: RootCaDocument,
     /// The secrets of the join tokens.
     pub join_tokens: JoinTokens,
+    /// What managers lock themselves with.
+    #[serde(default)]
+    pub manager_lock: ManagerLock,
+    /// The authority that is to follow, while nodes change over to it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub root_rotation: Option<RootRotation>,
+}
+
+/// The unlock key of the managers; managers alone ever see it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ManagerLock {
+    /// None if managers are not locked.
+    pub unlock_key: Option<UnlockKeyText>,
+    /// The revision that set it; 0 if nothing ever did.
+    pub revision: u64,
+}
+
+/// An unlock key, as `SWMKEY-1-...`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnlockKeyText(pub String);
+
+impl std::fmt::Debug for UnlockKeyText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UnlockKeyText(..)")
+    }
+}
+
+impl Cluster {
+    /// The authority that issues certificates now.
+    pub fn issuing_ca(&self) -> &RootCaDocument {
+        self.root_rotation.as_ref().map_or(&self.root_ca, |rotation| &rotation.root_ca)
+    }
+
+    /// The root certificates that nodes are to trust now, PEM.
+    pub fn trusted_roots(&self) -> String {
+        let next = self.root_rotation.as_ref().map(|rotation| rotation.root_ca.cert_pem.as_str());
+        self.root_ca.cert_pem.clone() + next.unwrap_or_default()
+    }
+}
+
+/// The next authority of a cluster. It issues all certificates from now on; nodes trust both until each has one of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct RootRotation {
+    /// Its certificate and key.
+    pub root_ca: RootCaDocument,
+    /// Its certificate as signed by the authority before: who trusts only that one accepts what this one issues.
+    pub cross_signed_pem: String,
+    /// Its key, base64 of DER, as nodes tell it in [`crate::TlsInfo`].
+    pub issuer_public_key: String,
+    /// The revision that began it.
+    pub revision: u64,
 }
 
 /// Settings of the cluster, chosen at `init`.
@@ -35,6 +89,16 @@ pub struct ClusterSpec {
     pub data_path_port: u16,
     /// How many finished tasks are kept for each slot.
     pub task_history_retention_limit: u32,
+    /// How managers keep their state.
+    pub encryption_config: EncryptionConfig,
+}
+
+/// How managers keep their state on disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct EncryptionConfig {
+    /// Whether a manager that restarts needs the unlock key.
+    pub auto_lock_managers: bool,
 }
 
 impl Default for ClusterSpec {
@@ -44,6 +108,7 @@ impl Default for ClusterSpec {
             subnet_size: 24,
             data_path_port: 4789,
             task_history_retention_limit: 5,
+            encryption_config: EncryptionConfig::default(),
         }
     }
 }

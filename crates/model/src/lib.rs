@@ -22,7 +22,10 @@ pub use assignment::{
     EndpointState, EndpointView, Item, ItemKey, NetworkView, NodeView, SecurityAssociation,
     ServiceView, TunnelView, ViewDelta,
 };
-pub use cluster::{Cluster, ClusterSpec, JoinTokens, RootCaDocument};
+pub use cluster::{
+    Cluster, ClusterSpec, EncryptionConfig, JoinTokens, ManagerLock, RootCaDocument, RootRotation,
+    UnlockKeyText,
+};
 pub use encryption::{
     ENCRYPTED_OPTION, ESP_CIPHER, EspKey, KeyRing, NetworkKey, NetworkSecret, NodeEncryption,
     Rotation,
@@ -32,7 +35,7 @@ pub use meta::{Labels, Meta, Timestamp, Version};
 pub use network::{DEFAULT_DRIVER, Ipam, IpamConfig, MTU_OPTION, Network, NetworkSpec};
 pub use node::{
     Availability, EngineDescription, ManagerAddress, ManagerStatus, Node, NodeDescription,
-    NodeRole, NodeSpec, NodeState, NodeStatus, Platform, Reachability, Resources,
+    NodeRole, NodeSpec, NodeState, NodeStatus, Platform, Reachability, Resources, TlsInfo,
 };
 pub use service::{
     ContainerSpec, Endpoint, EndpointMode, EndpointSpec, NetworkAttachmentConfig, Replicated,

@@ -109,6 +109,21 @@ pub struct NodeDescription {
     pub listen_addr: String,
     /// Whether it can be part of encrypted networks.
     pub encryption: NodeEncryption,
+    /// Its certificate and the roots it trusts.
+    #[serde(rename = "TLSInfo")]
+    pub tls_info: TlsInfo,
+}
+
+/// Which certificate a node has, and which it trusts: while the root is being rotated, how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct TlsInfo {
+    /// The root certificates it trusts, PEM.
+    pub trust_root: String,
+    /// The distinguished name of the root that issued its certificate, base64 of DER.
+    pub cert_issuer_subject: String,
+    /// The key of that root, base64 of DER: roots of one name differ by it.
+    pub cert_issuer_public_key: String,
 }
 
 /// Architecture and operating system.

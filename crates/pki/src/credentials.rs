@@ -11,6 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{SignatureScheme, pki_types::CertificateDer};
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// The identity a node presents (none before it has joined) and the roots it trusts (more than one
 /// while the CA is being rotated). Clones share both: what is set through one is seen by every
@@ -23,6 +24,7 @@ struct Shared {
     provider: Arc<CryptoProvider>,
     trust: ArcSwap<Trust>,
     identity: ArcSwapOption<NodeIdentity>,
+    changed: watch::Sender<()>,
 }
 
 impl Credentials {
@@ -34,17 +36,20 @@ impl Credentials {
             trust: ArcSwap::from_pointee(trust),
             identity: ArcSwapOption::from_pointee(identity),
             provider,
+            changed: watch::Sender::default(),
         })))
     }
 
     /// Replaces the identity, such as after a renewal. Running connections go on.
     pub fn set_identity(&self, identity: NodeIdentity) {
         self.0.identity.store(Some(Arc::new(identity)));
+        self.0.changed.send_replace(());
     }
 
     /// Replaces the trusted roots. Running connections go on.
     pub fn set_roots(&self, roots: &[RootCert]) -> Result<(), PkiError> {
         self.0.trust.store(Arc::new(Trust::new(roots, &self.0.provider)?));
+        self.0.changed.send_replace(());
         Ok(())
     }
 
@@ -56,6 +61,11 @@ impl Credentials {
     /// The roots now trusted.
     pub fn roots(&self) -> Vec<RootCert> {
         self.0.trust.load().roots.clone()
+    }
+
+    /// Hears when either is replaced.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
     }
 
     pub(crate) fn trust(&self) -> Arc<Trust> {

@@ -52,13 +52,17 @@ pub enum ConnectError {
         reason: String,
     },
     /// The server's certificate was not issued by a CA this node trusts.
-    #[error("{addr} belongs to another cluster: its certificate is not from this cluster's CA")]
+    #[error(
+        "{addr} belongs to another cluster, or the CA was rotated while this node was away: its certificate is not from a CA that this node trusts"
+    )]
     UntrustedCa {
         /// The node's address.
         addr: String,
     },
     /// None of the server's certificates is the one the join token stands for.
-    #[error("the CA of {addr} does not match the join token")]
+    #[error(
+        "the CA of {addr} does not match the join token: it is another swarm's, or the CA was rotated since; get the current token on a manager with: swarmctl join-token worker"
+    )]
     CaMismatch {
         /// The node's address.
         addr: String,
@@ -229,14 +233,15 @@ fn bad_certificate(addr: &str, error: &CertificateError) -> ConnectError {
     }
 }
 
+/// Why a certificate of an authority that is not trusted any more is refused, and what helps.
+const NOT_OUR_CA: &str = "it is not from the cluster's CA; if that was rotated while this node was away: use \"swarmctl leave --force\" here, then it can join again";
+
 /// What our server means by an alert, see `verify.rs` and rustls' mapping from `CertificateError`.
 fn refused(addr: &str, alert: AlertDescription) -> ConnectError {
     let addr = addr.to_owned();
     let reason = match alert {
         AlertDescription::CertificateExpired => "it has expired, or the clocks differ".into(),
-        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
-            "it is not from the cluster's CA".into()
-        }
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => NOT_OUR_CA.into(),
         AlertDescription::CertificateUnknown | AlertDescription::BadCertificate => {
             "its names are not those of a node of the cluster".into()
         }

@@ -2,7 +2,7 @@
 
 use crate::name::{Leaf, parse_leaf};
 use crate::root::{chain_from_pem, generate_key, sign_error};
-use crate::{PeerIdentity, PkiError, Role};
+use crate::{IssuerInfo, PeerIdentity, PkiError, Role};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::PrivateKeyDer;
@@ -27,6 +27,7 @@ pub fn new_key_and_csr() -> Result<(String, String), PkiError> {
 #[derive(Clone)]
 pub struct NodeIdentity {
     subject: PeerIdentity,
+    issuer: Option<IssuerInfo>,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
     chain_pem: Arc<str>,
@@ -41,6 +42,7 @@ impl NodeIdentity {
     pub fn from_pem(chain_pem: &str, key_pem: &str) -> Result<Self, PkiError> {
         let chain = chain_from_pem(chain_pem)?;
         let Leaf { identity, not_before, not_after, public_key } = parse_leaf(&chain[0])?;
+        let issuer = IssuerInfo::of_chain(&chain)?;
         let key = KeyPair::from_pem(key_pem).map_err(|error| PkiError::Key(error.to_string()))?;
         if key.public_key_raw() != public_key {
             return Err(PkiError::KeyMismatch);
@@ -50,6 +52,7 @@ impl NodeIdentity {
             .map_err(|error| PkiError::Key(error.to_string()))?;
         Ok(Self {
             subject: identity,
+            issuer,
             not_before,
             not_after,
             chain_pem: chain_pem.into(),
@@ -61,6 +64,11 @@ impl NodeIdentity {
     /// The names in the certificate.
     pub fn subject(&self) -> &PeerIdentity {
         &self.subject
+    }
+
+    /// The authority that issued it, if the chain has that.
+    pub fn issuer(&self) -> Option<&IssuerInfo> {
+        self.issuer.as_ref()
     }
 
     /// The node's id.

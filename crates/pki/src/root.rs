@@ -1,7 +1,7 @@
 //! The cluster's root certificate, and the authority that issues node certificates with its key.
 
 use crate::name::{check_cluster_id, check_node_id, organization, parse_x509};
-use crate::{CaDigest, PkiError, Role};
+use crate::{CaDigest, IssuerInfo, PkiError, Role};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -31,6 +31,7 @@ const P256_POINT_BYTES: usize = 65;
 pub struct RootCert {
     der: CertificateDer<'static>,
     cluster_id: String,
+    issuer: IssuerInfo,
     not_before: OffsetDateTime,
     not_after: OffsetDateTime,
 }
@@ -45,9 +46,10 @@ impl RootCert {
         cert.verify_signature(None)
             .map_err(|_| PkiError::Certificate("the root is not signed by itself".into()))?;
         let cluster_id = organization(cert.subject())?;
+        let issuer = IssuerInfo::of(&cert);
         let not_before = cert.validity().not_before.to_datetime();
         let not_after = cert.validity().not_after.to_datetime();
-        Ok(Self { der, cluster_id, not_before, not_after })
+        Ok(Self { der, cluster_id, issuer, not_before, not_after })
     }
 
     /// Reads one root certificate.
@@ -85,6 +87,11 @@ impl RootCert {
     pub fn digest(&self) -> CaDigest {
         digest_of(&self.der)
     }
+
+    /// The authority, as certificates of it are told by.
+    pub fn issuer(&self) -> &IssuerInfo {
+        &self.issuer
+    }
 }
 
 impl fmt::Debug for RootCert {
@@ -102,21 +109,15 @@ impl fmt::Debug for RootCert {
 pub struct RootCa {
     cert: RootCert,
     issuer: Arc<Issuer<'static, KeyPair>>,
+    /// This authority as certified by the one before, while that is being replaced.
+    cross_signed: Option<CertificateDer<'static>>,
 }
 
 impl RootCa {
     /// Makes a new authority with an ECDSA P-256 key, valid from about `now` for 20 years.
     pub fn generate(cluster_id: &str, now: OffsetDateTime) -> Result<Self, PkiError> {
         check_cluster_id(cluster_id)?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, "swarm-ca");
-        params.distinguished_name.push(DnType::OrganizationName, cluster_id);
-        params.not_before = now - BACKDATE;
-        params.not_after = now + ROOT_VALIDITY;
-        params.serial_number = Some(random_serial());
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let params = authority_params(cluster_id, now - BACKDATE, now + ROOT_VALIDITY);
         let key = generate_key()?;
         let cert = params.self_signed(&key).map_err(sign_error("root certificate"))?;
         Self::new(RootCert::from_der(cert.der().clone())?, key)
@@ -136,7 +137,7 @@ impl RootCa {
         }
         let issuer = Issuer::from_ca_cert_der(&cert.der, key)
             .map_err(|e| PkiError::Certificate(e.to_string()))?;
-        Ok(Self { cert, issuer: Arc::new(issuer) })
+        Ok(Self { cert, issuer: Arc::new(issuer), cross_signed: None })
     }
 
     /// The public half.
@@ -154,9 +155,36 @@ impl RootCa {
         self.cert.digest()
     }
 
+    /// Certifies the authority that is to follow this one, in PEM: whoever trusts this one accepts by it what that
+    /// one issues.
+    pub fn cross_sign(&self, next: &RootCa) -> Result<String, PkiError> {
+        if next.cert.cluster_id != self.cert.cluster_id {
+            return Err(PkiError::Trust("root certificates of several clusters"));
+        }
+        let (not_before, not_after) = (
+            self.cert.not_before.max(next.cert.not_before),
+            self.cert.not_after.min(next.cert.not_after),
+        );
+        let params = authority_params(&next.cert.cluster_id, not_before, not_after);
+        let signed = params.signed_by(next.issuer.key(), &self.issuer);
+        Ok(certificate_pem(signed.map_err(sign_error("cross-signed certificate"))?.der()))
+    }
+
+    /// Adds what [`RootCa::cross_sign`] of the authority before made of this one to the chains issued from now on.
+    pub fn with_cross_signed(mut self, pem: &str) -> Result<Self, PkiError> {
+        let Ok([cross_signed]) = <[_; 1]>::try_from(chain_from_pem(pem)?) else {
+            return Err(PkiError::Certificate("want one cross-signed certificate".into()));
+        };
+        if IssuerInfo::of(&parse_x509(&cross_signed)?) != self.cert.issuer {
+            return Err(PkiError::KeyMismatch);
+        }
+        self.cross_signed = Some(cross_signed);
+        Ok(self)
+    }
+
     /// Issues a certificate to the holder of the key that signed `csr_pem` and returns the chain in
-    /// PEM: the node's certificate, then the root. Nothing but the key is taken from the request;
-    /// the names come from `node_id` and `role`.
+    /// PEM: the node's certificate, then the root, after its cross-signed form if there is one.
+    /// Nothing but the key is taken from the request; the names come from `node_id` and `role`.
     ///
     /// It is valid from an hour before `now` until `now + validity` (most often
     /// [`NODE_CERT_VALIDITY`]), but never longer than the root.
@@ -179,7 +207,8 @@ impl RootCa {
         }
         let params = self.node_params(node_id, role, now, validity)?;
         let leaf = params.signed_by(key, &self.issuer).map_err(sign_error("node certificate"))?;
-        Ok(certificate_pem(leaf.der()) + &self.cert.to_pem())
+        let cross_signed = self.cross_signed.as_ref().map(certificate_pem).unwrap_or_default();
+        Ok(certificate_pem(leaf.der()) + &cross_signed + &self.cert.to_pem())
     }
 
     fn node_params(
@@ -215,6 +244,24 @@ impl fmt::Debug for RootCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RootCa").field("cert", &self.cert).finish_non_exhaustive()
     }
+}
+
+/// What makes a certificate one of a cluster's authority.
+fn authority_params(
+    cluster_id: &str,
+    not_before: OffsetDateTime,
+    not_after: OffsetDateTime,
+) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "swarm-ca");
+    params.distinguished_name.push(DnType::OrganizationName, cluster_id);
+    params.not_before = not_before;
+    params.not_after = not_after;
+    params.serial_number = Some(random_serial());
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
 }
 
 /// Makes an ECDSA P-256 key.

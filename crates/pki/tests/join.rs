@@ -36,7 +36,10 @@ async fn the_token_of_another_cluster() {
     let error = fetch_root(&server.addr, &token(&red), PATIENCE).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        format!("the CA of {} does not match the join token", server.addr)
+        format!(
+            "the CA of {} does not match the join token: it is another swarm's, or the CA was rotated since; get the current token on a manager with: swarmctl join-token worker",
+            server.addr
+        )
     );
 }
 

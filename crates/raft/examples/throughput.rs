@@ -20,9 +20,10 @@ const COMMAND: usize = 256;
 async fn main() {
     let root = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("."), PathBuf::from);
     let dir = tempfile::tempdir_in(root).expect("a folder to write to");
-    let nodes =
-        cluster(dir.path(), 3, |options| *options = Options::new(options.id, options.dir.clone()))
-            .await;
+    let nodes = cluster(dir.path(), 3, |options| {
+        *options = Options::new(options.id, options.dir.clone(), options.key.clone())
+    })
+    .await;
     // The commands themselves are not of interest, and would fill the memory.
     for node in &nodes {
         let journal = node.journal.clone();

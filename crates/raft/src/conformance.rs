@@ -41,8 +41,9 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {
         &self,
     ) -> Result<(TempDir, LogStore, Machine), openraft::StorageError<TypeConfig>> {
         let dir = tempfile::tempdir().unwrap();
-        let (log, _closed) = LogStore::open(&Sled, &dir.path().join("log")).unwrap();
-        let snapshots = Arc::new(SnapshotStore::open(dir.path()).unwrap());
+        let key = crate::SealKey::new([1; 32], "a test");
+        let (log, _closed) = LogStore::open(&Sled, &dir.path().join("log"), &key).unwrap();
+        let snapshots = Arc::new(SnapshotStore::open(dir.path(), &key).unwrap());
         Ok((dir, log, Machine::new(Box::new(Counter(0)), snapshots)))
     }
 }

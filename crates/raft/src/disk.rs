@@ -12,6 +12,8 @@ use std::{
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+use swarm_seal::SealKey;
+
 use crate::{
     engine::{Engine, SledEngine},
     types::Payload,
@@ -19,11 +21,11 @@ use crate::{
 
 /// Opens what a manager's log is kept on.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
-    /// Opens the log in the folder `dir`, or makes it. Blocks.
+    /// Opens the log in the folder `dir`, or makes it. What is to be secret is sealed with `key`. Blocks.
     ///
     /// # Errors
     /// Those of the system; [`io::ErrorKind::InvalidData`] for damage.
-    fn open(&self, dir: &Path) -> io::Result<Opened>;
+    fn open(&self, dir: &Path, key: &SealKey) -> io::Result<Opened>;
 }
 
 /// An open log.
@@ -74,9 +76,9 @@ pub trait Sector: Send {
 pub struct Sled;
 
 impl Disk for Sled {
-    fn open(&self, dir: &Path) -> io::Result<Opened> {
+    fn open(&self, dir: &Path, key: &SealKey) -> io::Result<Opened> {
         Ok(Opened {
-            engine: Box::new(SledEngine::open(dir)?),
+            engine: Box::new(SledEngine::open(dir, key)?),
             acknowledged: Box::new(SmallFile::open(dir.join("acknowledged"))?),
             worker: Worker::Thread,
         })

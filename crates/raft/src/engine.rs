@@ -13,6 +13,8 @@ use std::{
 
 use bytes::Bytes;
 
+use swarm_seal::SealKey;
+
 /// A change to one key: `Some` puts the value, `None` deletes the key.
 pub type Change = (Bytes, Option<Bytes>);
 
@@ -48,7 +50,7 @@ pub trait Engine: Send {
 const SEGMENT: usize = 128 * 1024;
 
 /// sled writes a page above a quarter of a segment to a file of its own, which it never syncs.
-/// A leaf has up to 17 values, so values of this size keep pages below that.
+/// A leaf has up to 17 values, so values of this size keep pages below that, also when they are sealed.
 pub const MAX_VALUE: usize = 1024;
 
 /// sled's page cache, in bytes. The recent log is in memory anyway (`log_store.rs`).
@@ -64,10 +66,12 @@ const COPY: usize = 256 * 1024;
 ///
 /// sled reuses the space of a log that is deleted from the front so poorly that its file grows
 /// without end. So what is left of it is copied to a new database now and then: generation `n` is in
-/// the folder `n`, and the file `current` has the number of the one in force.
+/// the folder `n`, and the file `current` has the number of the one in force. Values are sealed, each for its
+/// key; `current` says so, since older versions did not.
 pub(crate) struct SledEngine {
     dir: PathBuf,
     generation: u64,
+    key: SealKey,
     database: Database,
 }
 
@@ -76,6 +80,8 @@ struct Database {
     db: sled::Db,
     file: DatabaseFile,
     path: PathBuf,
+    /// None if its values are as an older version wrote them, in clear.
+    key: Option<SealKey>,
 }
 
 /// The same file as sled's, for the `fdatasync` that sled does not do.
@@ -102,7 +108,7 @@ impl Drop for DatabaseFile {
 }
 
 impl Database {
-    fn open(dir: &Path) -> io::Result<Self> {
+    fn open(dir: &Path, key: Option<SealKey>) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let path = dir.join("db");
         let config = sled::Config::new()
@@ -120,7 +126,22 @@ impl Database {
         file.sync_all()?;
         File::open(dir.join("conf"))?.sync_all()?;
         File::open(dir)?.sync_all()?;
-        Ok(Self { db, file: DatabaseFile(file), path })
+        Ok(Self { db, file: DatabaseFile(file), path, key })
+    }
+
+    fn seal(&self, key: &[u8], value: &[u8]) -> sled::IVec {
+        debug_assert!(value.len() <= MAX_VALUE);
+        match &self.key {
+            Some(seal) => seal.seal(key, value).into(),
+            None => value.into(),
+        }
+    }
+
+    fn unseal(&self, key: &[u8], value: &[u8]) -> io::Result<Bytes> {
+        match &self.key {
+            Some(seal) => seal.open_in(&self.path, key, value).map(Bytes::from),
+            None => Ok(Bytes::copy_from_slice(value)),
+        }
     }
 
     fn write(&mut self, mut changes: Vec<Change>) -> io::Result<()> {
@@ -128,17 +149,13 @@ impl Database {
         if changes.len() == 1
             && let Some((key, Some(value))) = changes.pop_if(|(_, value)| value.is_some())
         {
-            debug_assert!(value.len() <= MAX_VALUE);
-            let inserted = self.db.insert(&key[..], &value[..]);
+            let inserted = self.db.insert(&key[..], self.seal(&key, &value));
             return inserted.map(drop).map_err(|error| named(&self.path, "write", &error));
         }
         let mut batch = sled::Batch::default();
         for (key, value) in changes {
             match value {
-                Some(value) => {
-                    debug_assert!(value.len() <= MAX_VALUE);
-                    batch.insert(&key[..], &value[..]);
-                }
+                Some(value) => batch.insert(&key[..], self.seal(&key, &value)),
                 None => batch.remove(&key[..]),
             }
         }
@@ -159,7 +176,7 @@ impl Database {
         for pair in self.db.iter() {
             let (key, value) = pair.map_err(|error| named(&self.path, "read", &error))?;
             bytes += key.len() + value.len();
-            changes.push((Bytes::copy_from_slice(&key), Some(Bytes::copy_from_slice(&value))));
+            changes.push((Bytes::copy_from_slice(&key), Some(self.unseal(&key, &value)?)));
             if bytes >= COPY {
                 other.write(std::mem::take(&mut changes))?;
                 bytes = 0;
@@ -171,15 +188,14 @@ impl Database {
 }
 
 impl SledEngine {
-    /// Opens the database in the folder `dir`, or creates it. Removes what an interrupted compaction left.
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
-        let generation = match read_generation(dir)? {
-            Some(generation) => generation,
-            None => {
-                write_generation(dir, 0)?;
-                0
-            }
+    /// Opens the database in the folder `dir`, or creates it. Removes what an interrupted compaction left; seals what
+    /// is in clear.
+    pub(crate) fn open(dir: &Path, key: &SealKey) -> io::Result<Self> {
+        let current = match read_current(dir)? {
+            Some(current) => current,
+            None => write_current(dir, 0)?,
         };
+        let generation = current.generation;
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
             let number = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
@@ -187,16 +203,22 @@ impl SledEngine {
                 std::fs::remove_dir_all(entry.path())?;
             }
         }
-        let database = Database::open(&dir.join(generation.to_string()))?;
+        let in_force = current.sealed.then(|| key.clone());
+        let database = Database::open(&dir.join(generation.to_string()), in_force)?;
         File::open(dir)?.sync_all()?;
-        Ok(Self { dir: dir.to_owned(), generation, database })
+        let mut engine = Self { dir: dir.to_owned(), generation, key: key.clone(), database };
+        if !current.sealed {
+            engine.compact()?;
+        }
+        Ok(engine)
     }
 
     fn compact(&mut self) -> io::Result<()> {
         let generation = self.generation + 1;
-        let mut new = Database::open(&self.dir.join(generation.to_string()))?;
+        let mut new =
+            Database::open(&self.dir.join(generation.to_string()), Some(self.key.clone()))?;
         self.database.copy_to(&mut new)?;
-        write_generation(&self.dir, generation)?;
+        write_current(&self.dir, generation)?;
         let old = self.dir.join(self.generation.to_string());
         self.generation = generation;
         drop(std::mem::replace(&mut self.database, new));
@@ -208,28 +230,46 @@ impl SledEngine {
     }
 }
 
-fn read_generation(dir: &Path) -> io::Result<Option<u64>> {
+/// What the file `current` says.
+struct Current {
+    generation: u64,
+    sealed: bool,
+}
+
+const SEALED: &str = " sealed";
+
+fn read_current(dir: &Path) -> io::Result<Option<Current>> {
     let path = dir.join("current");
     match std::fs::read_to_string(&path) {
-        Ok(text) => match text.trim_end().parse() {
-            Ok(generation) => Ok(Some(generation)),
-            Err(_) => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{} is corrupt", path.display()),
-            )),
-        },
+        Ok(text) => {
+            let text = text.trim_end();
+            let number = text.strip_suffix(SEALED);
+            match number.unwrap_or(text).parse() {
+                Ok(generation) => Ok(Some(Current { generation, sealed: number.is_some() })),
+                Err(_) => Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{} is corrupt", path.display()),
+                )),
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn write_generation(dir: &Path, generation: u64) -> io::Result<()> {
+fn write_current(dir: &Path, generation: u64) -> io::Result<Current> {
     let temporary = dir.join("current.tmp");
     let mut file = File::create(&temporary)?;
-    writeln!(file, "{generation}")?;
+    writeln!(file, "{generation}{SEALED}")?;
     file.sync_all()?;
     std::fs::rename(&temporary, dir.join("current"))?;
-    File::open(dir)?.sync_all()
+    File::open(dir)?.sync_all()?;
+    Ok(Current { generation, sealed: true })
+}
+
+/// Whether the log in the folder `dir` is sealed; not if there is none.
+pub(crate) fn is_sealed(dir: &Path) -> io::Result<bool> {
+    Ok(read_current(dir)?.is_some_and(|current| current.sealed))
 }
 
 impl Engine for SledEngine {
@@ -240,7 +280,7 @@ impl Engine for SledEngine {
     fn get(&self, key: &[u8]) -> io::Result<Option<Bytes>> {
         let value =
             self.database.db.get(key).map_err(|error| named(self.path(), "read", &error))?;
-        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+        value.map(|value| self.database.unseal(key, &value)).transpose()
     }
 
     fn scan(
@@ -251,7 +291,7 @@ impl Engine for SledEngine {
     ) -> io::Result<()> {
         for pair in self.database.db.range(from..to) {
             let (key, value) = pair.map_err(|error| named(self.path(), "read", &error))?;
-            if !visit(&key, &value) {
+            if !visit(&key, &self.database.unseal(&key, &value)?) {
                 break;
             }
         }
@@ -289,11 +329,72 @@ fn named(path: &Path, action: &str, error: &sled::Error) -> io::Error {
 mod tests {
     use super::*;
 
+    fn key() -> SealKey {
+        SealKey::new([1; 32], "a test")
+    }
+
+    fn put(engine: &mut SledEngine, key: &'static str, value: &'static str) {
+        engine.write(vec![(key.into(), Some(value.into()))]).unwrap();
+        engine.sync().unwrap();
+    }
+
+    fn found(dir: &Path, text: &str) -> bool {
+        std::fs::read_dir(dir).unwrap().any(|entry| {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                return found(&path, text);
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        })
+    }
+
+    #[test]
+    fn a_value_is_sealed_for_its_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut engine = SledEngine::open(dir.path(), &key()).unwrap();
+        put(&mut engine, "l1", "a secret");
+        put(&mut engine, "l2", "another");
+        // As somebody who can write the disk, and does not have the key.
+        let value = engine.database.db.get("l1").unwrap().unwrap();
+        engine.database.db.insert("l2", value).unwrap();
+        engine.sync().unwrap();
+        assert_eq!(engine.get(b"l1").unwrap().unwrap(), "a secret");
+        let moved = engine.get(b"l2").unwrap_err().to_string();
+        assert!(moved.contains("0/db cannot be decrypted with the key in a test"), "{moved}");
+        assert!(engine.scan(b"l", b"m", &mut |_, _| true).is_err());
+        drop(engine);
+        assert!(!found(dir.path(), "a secret"));
+        let other = SledEngine::open(dir.path(), &SealKey::new([2; 32], "elsewhere")).unwrap();
+        let wrong = other.get(b"l1").unwrap_err().to_string();
+        assert!(wrong.contains("the key in elsewhere"), "{wrong}");
+    }
+
+    #[test]
+    fn what_an_older_version_wrote_in_clear_is_read_and_sealed() {
+        let dir = tempfile::tempdir().unwrap();
+        write_current(dir.path(), 3).unwrap();
+        std::fs::write(dir.path().join("current"), "3\n").unwrap();
+        assert!(!is_sealed(dir.path()).unwrap());
+        let mut old = Database::open(&dir.path().join("3"), None).unwrap();
+        old.write(vec![("l1".into(), Some("a secret".into()))]).unwrap();
+        old.sync().unwrap();
+        drop(old);
+        assert!(found(dir.path(), "a secret"));
+        for _ in 0..2 {
+            let engine = SledEngine::open(dir.path(), &key()).unwrap();
+            assert_eq!(engine.get(b"l1").unwrap().unwrap(), "a secret");
+            drop(engine);
+            assert!(!found(dir.path(), "a secret"));
+            assert!(is_sealed(dir.path()).unwrap());
+        }
+    }
+
     #[test]
     fn a_database_can_be_opened_again_as_soon_as_it_was_dropped() {
         let dir = tempfile::tempdir().unwrap();
         for round in 0..100u32 {
-            let mut engine = SledEngine::open(dir.path()).unwrap();
+            let mut engine = SledEngine::open(dir.path(), &key()).unwrap();
             let key = Bytes::copy_from_slice(&round.to_be_bytes());
             engine.write(vec![(key.clone(), Some(key))]).unwrap();
             engine.sync().unwrap();

@@ -334,10 +334,10 @@ pub(crate) fn no_quorum(status: &watch::Receiver<Status>) -> ProposeError {
 async fn open(
     options: &Options,
 ) -> Result<(LogStore, oneshot::Receiver<()>, SnapshotStore), StartError> {
-    let (dir, disk) = (options.dir.clone(), options.disk.clone());
+    let (dir, disk, key) = (options.dir.clone(), options.disk.clone(), options.key.clone());
     let opened = blocking(move || {
-        let snapshots = SnapshotStore::open(&dir)?;
-        let (log, closed) = LogStore::open(&*disk, &dir.join("log"))?;
+        let snapshots = SnapshotStore::open(&dir, &key)?;
+        let (log, closed) = LogStore::open(&*disk, &dir.join("log"), &key)?;
         Ok((log, closed, snapshots))
     });
     Ok(opened.await?)

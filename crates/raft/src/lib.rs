@@ -9,7 +9,7 @@
 //! - `log_store`: the recent log in memory; `writer`: the storage thread and its group commit;
 //!   `stored`: entries in an engine;
 //!   [`disk`] and [`engine`]: what it is kept on; `acknowledged`: the guard against silent loss;
-//!   `record`: the encoding; `blocking`: work on files.
+//!   `record`: the encoding; `sealed_file`: an encrypted file; `blocking`: work on files.
 //! - `network`, `peers`, `service`, `wire`: the transport.
 //! - `membership`: the task that changes the set of managers. `recover`: a cluster goes on with one manager.
 
@@ -21,6 +21,7 @@ pub mod disk;
 pub mod engine;
 mod error;
 mod handle;
+mod leader_id;
 mod log_store;
 mod membership;
 mod network;
@@ -28,6 +29,7 @@ mod options;
 mod peers;
 mod record;
 mod recover;
+mod sealed_file;
 mod service;
 mod snapshot;
 mod state_machine;
@@ -45,6 +47,15 @@ pub use handle::Raft;
 pub use options::{MAX_COMMAND, Options};
 pub use peers::{ConnectError, Connector};
 pub use recover::{Alone, begin_with, go_on_alone};
-pub use service::{RaftService, Transport};
+pub use service::{Outsider, RaftService, Transport};
 pub use state_machine::{Committed, StateMachine};
 pub use status::{Member, Role, Status};
+pub use swarm_seal::SealKey;
+
+/// Whether a manager's files in the folder `dir` are encrypted: not if there are none, or an older version wrote them.
+///
+/// # Errors
+/// Those of the system, or a file that says so is damaged.
+pub fn is_sealed(dir: &std::path::Path) -> std::io::Result<bool> {
+    engine::is_sealed(&dir.join("log"))
+}

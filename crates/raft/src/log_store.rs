@@ -20,6 +20,8 @@ use openraft::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use swarm_seal::SealKey;
+
 use crate::{
     acknowledged::AcknowledgedFile,
     disk::Disk,
@@ -158,9 +160,13 @@ impl LogStore {
     /// Opens or creates the log in the folder `dir`, verifying every record. Blocks.
     ///
     /// The receiver resolves when the log is closed: when this store and all its readers are dropped.
-    pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<(Self, oneshot::Receiver<()>)> {
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        dir: &Path,
+        key: &SealKey,
+    ) -> io::Result<(Self, oneshot::Receiver<()>)> {
         std::fs::create_dir_all(dir)?;
-        let opened = disk.open(dir)?;
+        let opened = disk.open(dir, key)?;
         let (file, expected) = AcknowledgedFile::open(opened.acknowledged)?;
         let (writer, found) = Writer::recover(opened.engine, file, expected)?;
         let recent = Recent {
@@ -332,7 +338,8 @@ mod tests {
     #[tokio::test]
     async fn a_reader_gets_no_others_in_place_of_purged_entries() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut log, _closed) = LogStore::open(&Sled, dir.path()).unwrap();
+        let (mut log, _closed) =
+            LogStore::open(&Sled, dir.path(), &SealKey::new([1; 32], "a test")).unwrap();
         log.append(entries(0..10), IOFlushed::noop()).await.unwrap();
         log.purge(log_id(1, 1, 5)).await.unwrap();
         assert_eq!(read(&mut log, 3, 8).await, []);

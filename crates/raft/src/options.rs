@@ -4,6 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use openraft::{Config, SnapshotPolicy};
 
+use swarm_seal::SealKey;
+
 use crate::{
     disk::{Disk, Sled},
     error::StartError,
@@ -19,6 +21,8 @@ pub struct Options {
     pub id: u64,
     /// Where log and snapshot are kept; made if missing. Used by this manager alone.
     pub dir: PathBuf,
+    /// What log and snapshot are encrypted with.
+    pub key: SealKey,
     /// What the log is kept on.
     pub disk: Arc<dyn Disk>,
     /// How often the leader shows that it is there.
@@ -37,10 +41,11 @@ pub struct Options {
 
 impl Options {
     /// Options with the default times and sizes.
-    pub fn new(id: u64, dir: impl Into<PathBuf>) -> Self {
+    pub fn new(id: u64, dir: impl Into<PathBuf>, key: SealKey) -> Self {
         Self {
             id,
             dir: dir.into(),
+            key,
             disk: Arc::new(Sled),
             heartbeat: Duration::from_millis(250),
             election_timeout: (Duration::from_millis(1200), Duration::from_millis(1800)),
@@ -95,9 +100,13 @@ impl Options {
 mod tests {
     use super::*;
 
+    fn options() -> Options {
+        Options::new(1, "dir", SealKey::new([1; 32], "a test"))
+    }
+
     #[test]
     fn the_defaults_are_valid_and_elect_within_two_seconds() {
-        let config = Options::new(1, "dir").config().unwrap();
+        let config = options().config().unwrap();
         let latest = config.election_timeout_max + config.election_timeout_max;
         assert!(latest < 2000);
         assert!(config.election_timeout_max + config.election_timeout_min >= 1000);
@@ -107,7 +116,7 @@ mod tests {
     fn impossible_times_are_refused() {
         let with = |earliest, latest| Options {
             election_timeout: (Duration::from_millis(earliest), Duration::from_millis(latest)),
-            ..Options::new(1, "dir")
+            ..options()
         };
         for (earliest, latest) in [(0, 0), (1000, 1000), (100, 2000), (1000, 2000)] {
             assert!(
@@ -115,6 +124,6 @@ mod tests {
                 "{earliest} {latest}"
             );
         }
-        assert!(Options { snapshot_every: 0, ..Options::new(1, "dir") }.config().is_err());
+        assert!(Options { snapshot_every: 0, ..options() }.config().is_err());
     }
 }

@@ -211,6 +211,19 @@ mod tests {
         }
     }
 
+    /// Of the first version, which ordered candidates in another way.
+    #[test]
+    fn votes_and_log_ids_ever_written_are_still_read() {
+        let record = |text: &str| -> Bytes {
+            let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).unwrap() as u8).collect();
+            digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+        };
+        let vote = record("5d4a2b22040400000000000000050000000000000001");
+        assert_eq!(decode_vote(vote).unwrap(), Vote::new_committed(4, 5));
+        let id = record("b49ec96205040000000000000005000000000000000600000000000000");
+        assert_eq!(decode_log_id(id).unwrap(), log_id(4, 5, 6));
+    }
+
     #[test]
     fn one_kind_is_not_taken_for_another() {
         let vote = encode_vote(&Vote::new(1, 2));

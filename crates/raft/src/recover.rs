@@ -12,6 +12,8 @@ use openraft::{
 };
 use tokio::sync::oneshot;
 
+use swarm_seal::SealKey;
+
 use crate::{
     disk::Sled,
     error::StartError,
@@ -36,8 +38,8 @@ pub struct Alone {
 ///
 /// # Errors
 /// See [`StartError`]; the files are in use, damaged, or of a manager that never was in a cluster.
-pub async fn go_on_alone(dir: &Path, alone: Alone) -> Result<u64, StartError> {
-    let (mut log, closed) = open(dir).await?;
+pub async fn go_on_alone(dir: &Path, key: &SealKey, alone: Alone) -> Result<u64, StartError> {
+    let (mut log, closed) = open(dir, key).await?;
     let last = log.get_log_state().await?.last_log_id;
     let last = last.ok_or_else(|| {
         let text = format!("{} is of a manager that was in no cluster", dir.display());
@@ -63,6 +65,7 @@ pub async fn go_on_alone(dir: &Path, alone: Alone) -> Result<u64, StartError> {
 /// See [`StartError`].
 pub async fn begin_with(
     dir: &Path,
+    key: &SealKey,
     id: u64,
     addr: String,
     revision: u64,
@@ -73,12 +76,12 @@ pub async fn begin_with(
         last_log_id: Some(begin),
         last_membership: StoredMembership::new(Some(begin), only(id, addr)),
     };
-    let folder = dir.to_owned();
+    let (folder, seal) = (dir.to_owned(), key.clone());
     let saved = tokio::task::spawn_blocking(move || {
-        SnapshotStore::open(&folder)?.save(meta, &state).map(drop)
+        SnapshotStore::open(&folder, &seal)?.save(meta, &state).map(drop)
     });
     saved.await.map_err(io::Error::other)??;
-    let (mut log, closed) = open(dir).await?;
+    let (mut log, closed) = open(dir, key).await?;
     log.save_vote(&Vote::new(1, id)).await?;
     close(log, closed).await
 }
@@ -89,9 +92,9 @@ fn only(id: u64, addr: String) -> Membership {
         .expect("a voter with an address is a membership")
 }
 
-async fn open(dir: &Path) -> Result<(LogStore, oneshot::Receiver<()>), StartError> {
-    let dir = dir.join("log");
-    let opened = tokio::task::spawn_blocking(move || LogStore::open(&Sled, &dir));
+async fn open(dir: &Path, key: &SealKey) -> Result<(LogStore, oneshot::Receiver<()>), StartError> {
+    let (dir, key) = (dir.join("log"), key.clone());
+    let opened = tokio::task::spawn_blocking(move || LogStore::open(&Sled, &dir, &key));
     Ok(opened.await.map_err(io::Error::other)??)
 }
 

@@ -43,6 +43,18 @@ fn check_works(request: &pb::AppendRequest) -> Result<(), Status> {
     }
 }
 
+/// In the extensions of a request: why its caller, which once was a manager, is heard no more. Put there by the server
+/// that the service is part of.
+#[derive(Debug, Clone)]
+pub struct Outsider(pub Status);
+
+fn admit<T>(request: &Request<T>) -> Result<(), Status> {
+    match request.extensions().get::<Outsider>() {
+        Some(Outsider(why)) => Err(why.clone()),
+        None => Ok(()),
+    }
+}
+
 /// The Raft part of a manager's gRPC server; made by [`crate::Raft::service`].
 pub type RaftService = pb::raft_server::RaftServer<Transport>;
 
@@ -73,6 +85,26 @@ impl Transport {
         let committed = &metrics.committed_membership_config;
         committed.log_id().map(|id| id.index) > last_log.map(|id| id.index)
             && committed.membership().get_node(&candidate).is_none()
+    }
+
+    /// A vote that an outsider asks for. It gets none; but a manager that was away while it was removed learns of it.
+    fn refuse_vote(
+        &self,
+        request: &pb::VoteRequest,
+        why: Status,
+    ) -> Result<Response<pb::VoteResponse>, Status> {
+        let Ok(ask) = wire::from_vote_request(request) else { return Err(why) };
+        if !self.was_removed(ask.vote.leader_id.node_id, ask.last_log_id) {
+            return Err(why);
+        }
+        let metrics = self.raft.metrics();
+        let ballot = Some(wire::ballot(&metrics.borrow_watched().vote));
+        Ok(Response::new(pb::VoteResponse {
+            ballot,
+            granted: false,
+            last_log: None,
+            removed: true,
+        }))
     }
 
     async fn receive(
@@ -161,6 +193,7 @@ impl pb::raft_server::Raft for Transport {
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
+        admit(&request)?;
         let requests = request.into_inner();
         let end = Arc::new(Mutex::new(End::Early));
         let input = futures::stream::unfold((self.clone(), requests, end.clone()), next_append);
@@ -182,6 +215,7 @@ impl pb::raft_server::Raft for Transport {
         &self,
         request: Request<pb::AppendRequest>,
     ) -> Result<Response<pb::AppendResponse>, Status> {
+        admit(&request)?;
         let request = request.into_inner();
         self.check_target(request.target)?;
         check_works(&request)?;
@@ -200,7 +234,11 @@ impl pb::raft_server::Raft for Transport {
         &self,
         request: Request<pb::VoteRequest>,
     ) -> Result<Response<pb::VoteResponse>, Status> {
+        let admitted = admit(&request);
         let request = request.into_inner();
+        if let Err(why) = admitted {
+            return self.refuse_vote(&request, why);
+        }
         self.check_target(request.target)?;
         let ask = wire::from_vote_request(&request)?;
         let removed = self.was_removed(ask.vote.leader_id.node_id, ask.last_log_id);
@@ -215,6 +253,7 @@ impl pb::raft_server::Raft for Transport {
         &self,
         request: Request<Streaming<pb::SnapshotRequest>>,
     ) -> Result<Response<pb::SnapshotResponse>, Status> {
+        admit(&request)?;
         let busy = |_| Status::resource_exhausted("another snapshot is being received");
         let _turn = self.receiving.try_acquire().map_err(busy)?;
         let (vote, snapshot) = self.receive(request.into_inner()).await?;
@@ -226,6 +265,7 @@ impl pb::raft_server::Raft for Transport {
         &self,
         request: Request<pb::TransferLeaderRequest>,
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
+        admit(&request)?;
         let request = request.into_inner();
         self.check_target(request.target)?;
         let answer = self
@@ -240,6 +280,7 @@ impl pb::raft_server::Raft for Transport {
         &self,
         request: Request<pb::ReadIndexRequest>,
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
+        admit(&request)?;
         self.check_target(request.into_inner().target)?;
         let (read, _applied) = self
             .raft

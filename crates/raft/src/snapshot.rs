@@ -1,13 +1,14 @@
-//! The snapshot file: one, checksummed, replaced atomically.
+//! The snapshot file: one, checksummed, encrypted, replaced atomically.
 //!
 //! `magic (8) | metadata length (4, LE) | metadata (MessagePack) | state | crc32 (4, LE)`; the CRC-32
-//! (IEEE) covers all before it. The same bytes travel to followers. A new snapshot is written to a
-//! temporary file, synced and renamed over the old one, then the folder is synced.
+//! (IEEE) covers all before it. These bytes travel to followers; on disk they are in a sealed file, with each
+//! manager's own key. A new snapshot is written to a temporary file, synced and renamed over the old one, then the
+//! folder is synced.
 
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -15,19 +16,25 @@ use std::{
     },
 };
 
-use crate::types::{Snapshot, SnapshotMeta};
+use swarm_seal::SealKey;
+
+use crate::{
+    sealed_file::{SealedFile, SealedWriter},
+    types::{Snapshot, SnapshotMeta},
+};
 
 const MAGIC: &[u8; 8] = b"SWRMRFT1";
 const NAME: &str = "snapshot";
 const TEMPORARY: &str = "snapshot.tmp-";
 const CRC: u64 = 4;
 const MAX_META: u32 = 1 << 20;
+/// Bytes read or copied at once.
+const PIECE: usize = 256 * 1024;
 
 /// A complete snapshot file, open for reading; it stays readable when a newer one takes its name.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotFile {
-    file: Arc<File>,
-    len: u64,
+    file: SealedFile,
     /// Where the state begins.
     state: u64,
     /// Set until the file is the current snapshot.
@@ -52,29 +59,27 @@ impl Drop for Temporary {
 }
 
 impl SnapshotFile {
-    /// Length of the file, in bytes.
+    /// Its length, in bytes, as it travels.
     pub(crate) fn len(&self) -> u64 {
-        self.len
+        self.file.len()
     }
 
     /// Reads up to `max` bytes at `offset`; fewer only at the end.
     pub(crate) fn read_at(&self, offset: u64, max: usize) -> io::Result<Vec<u8>> {
-        let rest = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; max.min(rest)];
-        self.file.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
+        self.file.read_at(offset, max)
     }
 
     /// The state machine's part.
     pub(crate) fn state(&self) -> io::Result<Vec<u8>> {
-        let len = usize::try_from(self.len - CRC - self.state).map_err(io::Error::other)?;
+        let len = usize::try_from(self.len() - CRC - self.state).map_err(io::Error::other)?;
         self.read_at(self.state, len)
     }
 }
 
 /// A snapshot being received.
 pub(crate) struct Incoming {
-    file: File,
+    file: SealedWriter,
+    key: SealKey,
     temporary: Temporary,
     size: u64,
     received: u64,
@@ -99,9 +104,9 @@ impl Incoming {
             let text = format!("snapshot ends after {} of {} bytes", self.received, self.size);
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
-        self.file.sync_all()?;
+        self.file.finish()?;
         let path = self.temporary.0.clone();
-        let (meta, mut snapshot) = verify(&path)?;
+        let (meta, mut snapshot) = verify(&path, &self.key)?;
         snapshot.temporary = Some(Arc::new(self.temporary));
         Ok(Snapshot { meta, snapshot })
     }
@@ -110,13 +115,14 @@ impl Incoming {
 /// The folder with the current snapshot.
 pub(crate) struct SnapshotStore {
     dir: PathBuf,
+    key: SealKey,
     current: Mutex<Option<(SnapshotMeta, SnapshotFile)>>,
     sequence: AtomicU64,
 }
 
 impl SnapshotStore {
     /// Opens the folder, verifies the snapshot in it, deletes unfinished ones. Blocks.
-    pub(crate) fn open(dir: &Path) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, key: &SealKey) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
@@ -124,12 +130,39 @@ impl SnapshotStore {
                 std::fs::remove_file(entry.path())?;
             }
         }
-        let current = match verify(&dir.join(NAME)) {
-            Ok(found) => Some(found),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
+        let this = Self {
+            dir: dir.to_owned(),
+            key: key.clone(),
+            current: Mutex::new(None),
+            sequence: AtomicU64::new(0),
         };
-        Ok(Self { dir: dir.to_owned(), current: Mutex::new(current), sequence: AtomicU64::new(0) })
+        let path = dir.join(NAME);
+        if path.exists() {
+            this.seal(&path)?;
+            *this.current.lock().expect("no holder panics") = Some(verify(&path, key)?);
+        }
+        Ok(this)
+    }
+
+    /// Encrypts a snapshot that an older version wrote in clear.
+    fn seal(&self, path: &Path) -> io::Result<()> {
+        let mut clear = File::open(path)?;
+        let mut magic = [0; MAGIC.len()];
+        if clear.read(&mut magic)? < magic.len() || magic != *MAGIC {
+            return Ok(());
+        }
+        let mut incoming = self.receive(clear.metadata()?.len())?;
+        incoming.write(&magic)?;
+        let mut piece = vec![0; PIECE];
+        loop {
+            match clear.read(&mut piece)? {
+                0 => break,
+                length => incoming.write(&piece[..length])?,
+            }
+        }
+        // What is damaged stays as it is, for whoever may repair it.
+        let sealed = incoming.finish().map_err(|error| corrupt(path, &error))?;
+        self.publish(sealed).map(drop)
     }
 
     /// The current snapshot.
@@ -142,19 +175,18 @@ impl SnapshotStore {
     pub(crate) fn save(&self, meta: SnapshotMeta, state: &[u8]) -> io::Result<Snapshot> {
         let (file, temporary) = self.temporary()?;
         let encoded = rmp_serde::to_vec(&meta).map_err(io::Error::other)?;
-        let mut out = Summed { file: &file, crc: crc32fast::Hasher::new() };
+        let file = SealedWriter::new(file, self.key.clone())?;
+        let mut out = Summed { file, crc: crc32fast::Hasher::new() };
         out.write_all(MAGIC)?;
         out.write_all(&u32::try_from(encoded.len()).map_err(io::Error::other)?.to_le_bytes())?;
         out.write_all(&encoded)?;
         out.write_all(state)?;
-        let crc = out.crc.finalize();
-        (&file).write_all(&crc.to_le_bytes())?;
-        file.sync_all()?;
-        let before = (MAGIC.len() + 4 + encoded.len()) as u64;
+        let Summed { mut file, crc } = out;
+        file.write_all(&crc.finalize().to_le_bytes())?;
+        file.finish()?;
         let snapshot = SnapshotFile {
-            file: Arc::new(File::open(&temporary.0)?),
-            len: before + state.len() as u64 + CRC,
-            state: before,
+            file: reopen(&temporary.0, &self.key)?,
+            state: (MAGIC.len() + 4 + encoded.len()) as u64,
             temporary: Some(Arc::new(temporary)),
         };
         self.publish(Snapshot { meta, snapshot })
@@ -181,15 +213,15 @@ impl SnapshotStore {
 
     fn holds(&self, snapshot: &SnapshotFile) -> bool {
         let current = self.current.lock().expect("no holder panics");
-        current.as_ref().is_some_and(|(_, current)| Arc::ptr_eq(&current.file, &snapshot.file))
+        current.as_ref().is_some_and(|(_, current)| current.file.is(&snapshot.file))
     }
 
     /// Copies a snapshot of another store.
     fn copy(&self, other: &Snapshot) -> io::Result<Snapshot> {
-        let mut incoming = self.receive(other.snapshot.len)?;
+        let mut incoming = self.receive(other.snapshot.len())?;
         let mut offset = 0;
-        while offset < other.snapshot.len {
-            let chunk = other.snapshot.read_at(offset, 256 * 1024)?;
+        while offset < other.snapshot.len() {
+            let chunk = other.snapshot.read_at(offset, PIECE)?;
             incoming.write(&chunk)?;
             offset += chunk.len() as u64;
         }
@@ -199,24 +231,25 @@ impl SnapshotStore {
     /// Prepares to receive a snapshot file of `size` bytes. Blocks.
     pub(crate) fn receive(&self, size: u64) -> io::Result<Incoming> {
         let (file, temporary) = self.temporary()?;
-        Ok(Incoming { file, temporary, size, received: 0 })
+        let file = SealedWriter::new(file, self.key.clone())?;
+        Ok(Incoming { file, key: self.key.clone(), temporary, size, received: 0 })
     }
 
     fn temporary(&self) -> io::Result<(File, Temporary)> {
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
         let path = self.dir.join(format!("{TEMPORARY}{number}"));
-        let file = File::options().write(true).create_new(true).open(&path)?;
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
         Ok((file, Temporary(path)))
     }
 }
 
 /// A writer that keeps the checksum.
-struct Summed<'a> {
-    file: &'a File,
+struct Summed {
+    file: SealedWriter,
     crc: crc32fast::Hasher,
 }
 
-impl Write for Summed<'_> {
+impl Write for Summed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write(bytes)?;
         self.crc.update(&bytes[..written]);
@@ -228,47 +261,97 @@ impl Write for Summed<'_> {
     }
 }
 
-/// Reads a snapshot file through, and its metadata.
-fn verify(path: &Path) -> io::Result<(SnapshotMeta, SnapshotFile)> {
-    let file = File::open(path)?;
-    let corrupt = |reason: &dyn std::fmt::Display| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("snapshot {} is corrupt: {reason}", path.display()),
-        )
-    };
-    let len = file.metadata()?.len();
-    let head = (MAGIC.len() + 4) as u64;
-    if len < head + CRC {
-        return Err(corrupt(&format!("{len} bytes are too few")));
-    }
-    let mut start = [0; 12];
-    file.read_exact_at(&mut start, 0)?;
-    let meta_len = u32::from_le_bytes(start[8..].try_into().expect("four bytes"));
-    if &start[..8] != MAGIC || meta_len > MAX_META || head + u64::from(meta_len) + CRC > len {
-        return Err(corrupt(&"no snapshot header"));
-    }
-    let mut expected = [0; CRC as usize];
-    file.read_exact_at(&mut expected, len - CRC)?;
-    let (expected, found) = (u32::from_le_bytes(expected), checksum(&file, len - CRC)?);
-    if expected != found {
-        return Err(corrupt(&format!("checksum is {found:08x}, expected {expected:08x}")));
-    }
-    let mut meta = vec![0; meta_len as usize];
-    file.read_exact_at(&mut meta, head)?;
-    let meta = rmp_serde::from_slice(&meta).map_err(|error| corrupt(&error))?;
-    let state = head + u64::from(meta_len);
-    Ok((meta, SnapshotFile { file: Arc::new(file), len, state, temporary: None }))
+fn corrupt(path: &Path, reason: &dyn std::fmt::Display) -> io::Error {
+    let text = format!("snapshot {} is corrupt: {reason}", path.display());
+    io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
-fn checksum(file: &File, len: u64) -> io::Result<u32> {
+fn reopen(path: &Path, key: &SealKey) -> io::Result<SealedFile> {
+    SealedFile::open(path, key.clone())?.ok_or_else(|| corrupt(path, &"no snapshot header"))
+}
+
+/// Reads a snapshot file through, and its metadata.
+fn verify(path: &Path, key: &SealKey) -> io::Result<(SnapshotMeta, SnapshotFile)> {
+    let file = reopen(path, key)?;
+    let len = file.len();
+    let head = (MAGIC.len() + 4) as u64;
+    if len < head + CRC {
+        return Err(corrupt(path, &format!("{len} bytes are too few")));
+    }
+    let start = file.read_at(0, MAGIC.len() + 4)?;
+    let meta_len = u32::from_le_bytes(start[8..].try_into().expect("four bytes"));
+    if &start[..8] != MAGIC || meta_len > MAX_META || head + u64::from(meta_len) + CRC > len {
+        return Err(corrupt(path, &"no snapshot header"));
+    }
+    let expected = file.read_at(len - CRC, CRC as usize)?;
+    let expected = u32::from_le_bytes(expected[..].try_into().expect("four bytes"));
+    let found = checksum(&file, len - CRC)?;
+    if expected != found {
+        let text = format!("checksum is {found:08x}, expected {expected:08x}");
+        return Err(corrupt(path, &text));
+    }
+    let meta = file.read_at(head, meta_len as usize)?;
+    let meta = rmp_serde::from_slice(&meta).map_err(|error| corrupt(path, &error))?;
+    let state = head + u64::from(meta_len);
+    Ok((meta, SnapshotFile { file, state, temporary: None }))
+}
+
+fn checksum(file: &SealedFile, len: u64) -> io::Result<u32> {
     let mut crc = crc32fast::Hasher::new();
-    let mut reader = io::BufReader::with_capacity(64 * 1024, file).take(len);
-    let mut buf = [0; 16 * 1024];
-    loop {
-        match reader.read(&mut buf)? {
-            0 => return Ok(crc.finalize()),
-            n => crc.update(&buf[..n]),
+    let mut offset = 0;
+    while offset < len {
+        let left = usize::try_from(len - offset).unwrap_or(usize::MAX);
+        let piece = file.read_at(offset, left.min(PIECE))?;
+        crc.update(&piece);
+        offset += piece.len() as u64;
+    }
+    Ok(crc.finalize())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{StoredMembership, log_id};
+
+    fn key() -> SealKey {
+        SealKey::new([1; 32], "a test")
+    }
+
+    fn meta() -> SnapshotMeta {
+        SnapshotMeta {
+            last_log_id: Some(log_id(1, 1, 7)),
+            last_membership: StoredMembership::default(),
         }
+    }
+
+    #[test]
+    fn what_an_older_version_wrote_in_clear_is_read_and_encrypted() {
+        let dir = tempfile::tempdir().unwrap();
+        let state: Vec<u8> = b"a secret ".repeat(50_000);
+        let saved = SnapshotStore::open(dir.path(), &key()).unwrap().save(meta(), &state).unwrap();
+        // What travels is what an older version has on disk.
+        let clear = saved.snapshot.read_at(0, usize::MAX).unwrap();
+        let path = dir.path().join(NAME);
+        std::fs::write(&path, &clear).unwrap();
+        for _ in 0..2 {
+            let store = SnapshotStore::open(dir.path(), &key()).unwrap();
+            let current = store.current().unwrap();
+            assert_eq!(current.meta, meta());
+            assert!(current.snapshot.state().unwrap() == state);
+            let bytes = std::fs::read(&path).unwrap();
+            assert!(!bytes.windows(8).any(|window| window == b"a secret"));
+        }
+        let wrong = SnapshotStore::open(dir.path(), &SealKey::new([2; 32], "elsewhere"));
+        let wrong = wrong.err().unwrap().to_string();
+        assert!(
+            wrong.contains("snapshot cannot be decrypted with the key in elsewhere"),
+            "{wrong}"
+        );
+        let mut damaged = clear;
+        damaged[1000] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        let error = SnapshotStore::open(dir.path(), &key()).err().unwrap().to_string();
+        assert!(error.contains("snapshot is corrupt"), "{error}");
+        assert!(std::fs::read(&path).unwrap() == damaged);
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::leader_id::{CommittedLeaderId, LeaderId};
+
 /// A proposed command, opaque to Raft.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Command(pub(crate) Bytes);
@@ -32,22 +34,23 @@ openraft::declare_raft_types!(
         R = Response,
         NodeId = u64,
         Node = openraft::BasicNode,
+        LeaderId = LeaderId,
         AsyncRuntime = openraft_rt_tokio::TokioRuntime,
 );
 
-pub(crate) type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>;
 pub(crate) type Vote = openraft::Vote<LeaderId>;
-pub(crate) type LogId = openraft::LogId<LeaderId>;
+pub(crate) type LogId = openraft::LogId<CommittedLeaderId>;
 pub(crate) type Payload = openraft::EntryPayload<Command, u64, openraft::BasicNode>;
-pub(crate) type Entry = openraft::Entry<LeaderId, Payload>;
+pub(crate) type Entry = openraft::Entry<CommittedLeaderId, Payload>;
 pub(crate) type Membership = openraft::Membership<u64, openraft::BasicNode>;
-pub(crate) type StoredMembership = openraft::StoredMembership<LeaderId, u64, openraft::BasicNode>;
-pub(crate) type SnapshotMeta = openraft::SnapshotMeta<LeaderId, u64, openraft::BasicNode>;
+pub(crate) type StoredMembership =
+    openraft::StoredMembership<CommittedLeaderId, u64, openraft::BasicNode>;
+pub(crate) type SnapshotMeta = openraft::SnapshotMeta<CommittedLeaderId, u64, openraft::BasicNode>;
 pub(crate) type Snapshot =
-    openraft::Snapshot<LeaderId, u64, openraft::BasicNode, crate::snapshot::SnapshotFile>;
+    openraft::Snapshot<CommittedLeaderId, u64, openraft::BasicNode, crate::snapshot::SnapshotFile>;
 pub(crate) type OpenRaft = openraft::Raft<TypeConfig, crate::state_machine::Machine>;
 
 /// The log id of the entry at `index` that the leader `node_id` of `term` proposed.
 pub(crate) fn log_id(term: u64, node_id: u64, index: u64) -> LogId {
-    LogId::new(LeaderId { term, node_id }, index)
+    LogId::new(CommittedLeaderId { term, node_id }, index)
 }

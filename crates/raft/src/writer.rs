@@ -409,6 +409,8 @@ fn check_nothing_lost(
 mod tests {
     use std::path::Path;
 
+    use swarm_seal::SealKey;
+
     use super::*;
     use crate::{
         disk::{Disk, Sled},
@@ -416,7 +418,7 @@ mod tests {
     };
 
     fn open(dir: &Path) -> (Writer, Recovered) {
-        let opened = Sled.open(dir).unwrap();
+        let opened = Sled.open(dir, &SealKey::new([1; 32], "a test")).unwrap();
         let (file, expected) = AcknowledgedFile::open(opened.acknowledged).unwrap();
         Writer::recover(opened.engine, file, expected).unwrap()
     }

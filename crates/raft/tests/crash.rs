@@ -37,7 +37,7 @@ async fn the_process_to_be_killed() {
     let options = Options {
         snapshot_every: 150,
         keep_entries: 20,
-        ..Options::new(id, PathBuf::from(dir).join(format!("manager-{id}")))
+        ..Options::new(id, PathBuf::from(dir).join(format!("manager-{id}")), support::key(id))
     };
     let node = Node::try_start(options, &std::env::var(ADDR).unwrap()).await.unwrap();
     say(&format!("addr {}", node.addr));

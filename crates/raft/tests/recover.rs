@@ -8,10 +8,14 @@ use swarm_raft::{Alone, Options, Role, begin_with, go_on_alone};
 
 async fn alone(options: Options, applied: u64) -> Node {
     let next_id = 9;
-    let id = go_on_alone(&options.dir, Alone { next_id, applied, addr: "127.0.0.1:1".into() });
+    let id = go_on_alone(
+        &options.dir,
+        &options.key,
+        Alone { next_id, applied, addr: "127.0.0.1:1".into() },
+    );
     let id = id.await.unwrap();
     assert!(id >= next_id);
-    let node = Node::start(Options { id, ..options }).await;
+    let node = Node::start(Options { id, ..options.clone() }).await;
     node.wait("the survivor to lead", |status| status.role == Role::Leader).await;
     node
 }
@@ -63,7 +67,8 @@ async fn a_cluster_begins_with_a_saved_state() {
     let mut state = 41u64.to_le_bytes().to_vec();
     state.extend_from_slice(&5u64.to_le_bytes());
     state.extend_from_slice(b"saved");
-    begin_with(&options.dir, 7, "127.0.0.1:1".into(), 41, Bytes::from(state)).await.unwrap();
+    let addr = "127.0.0.1:1".to_owned();
+    begin_with(&options.dir, &options.key, 7, addr, 41, Bytes::from(state)).await.unwrap();
     let node = Node::start(options).await;
     node.wait("a leader", |status| status.role == Role::Leader).await;
     assert!(node.propose("next").await > 41, "revisions grow");
@@ -77,6 +82,6 @@ async fn a_cluster_begins_with_a_saved_state() {
 async fn what_never_was_a_manager_does_not_go_on() {
     let root = tempfile::tempdir().unwrap();
     let alone = Alone { next_id: 2, applied: 0, addr: "127.0.0.1:1".into() };
-    let error = go_on_alone(root.path(), alone).await.unwrap_err();
+    let error = go_on_alone(root.path(), &support::key(1), alone).await.unwrap_err();
     assert!(error.to_string().contains("in no cluster"), "{error}");
 }

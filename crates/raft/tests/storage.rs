@@ -59,16 +59,79 @@ async fn written(dir: &Path, count: usize) -> Options {
     node.stop().await.0
 }
 
+/// Where the log entry `index` is in the database file.
+fn place_of(options: &Options, index: u64) -> usize {
+    let folder = options.dir.join("log/0");
+    let copy = tempdir().unwrap();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+    }
+    let db = sled::Config::new().path(copy.path()).segment_size(128 * 1024).open().unwrap();
+    let key = [&b"l"[..], &index.to_be_bytes(), &[0, 0]].concat();
+    let sealed = db.get(key).unwrap().expect("the entry");
+    let content = std::fs::read(folder.join("db")).unwrap();
+    content.windows(sealed.len()).position(|window| window == &sealed[..]).unwrap()
+}
+
+/// Whether any file in a folder, or below it, has this text.
+fn found(dir: &Path, text: &str) -> bool {
+    std::fs::read_dir(dir).unwrap().any(|entry| {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            return found(&path, text);
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_on_the_disk_can_be_read_without_the_key() {
+    let dir = tempdir().unwrap();
+    let secret = "correct horse battery staple";
+    let adjust = |options: &mut Options| {
+        options.snapshot_every = 20;
+        options.keep_entries = 5;
+    };
+    let mut nodes = cluster(dir.path(), 3, adjust).await;
+    // A manager that gets a snapshot seals it with its own key.
+    let (behind, addr) = nodes.pop().unwrap().stop().await;
+    for i in 0..60 {
+        nodes[0].propose(format!("command {i} {secret} {}", "x".repeat(3000))).await;
+    }
+    nodes.push(Node::try_start(behind, &addr).await.unwrap());
+    eventually("all commands", || {
+        nodes.iter().all(|node| {
+            let snapshot = node.options.dir.join("snapshot").exists();
+            snapshot && node.journal.commands() == nodes[0].journal.commands()
+        })
+    })
+    .await;
+    assert!(!found(dir.path(), secret) && !found(dir.path(), "command 5"));
+    let last = nodes.pop().unwrap();
+    let (options, _) = last.stop().await;
+    assert!(!found(dir.path(), secret));
+
+    let wrong = refused(Options { key: support::key(1), ..options.clone() }).await;
+    let parts = ["manager-3/snapshot cannot be decrypted", "the key of manager 1"];
+    assert!(parts.iter().all(|part| wrong.contains(part)) && wrong.lines().count() == 1, "{wrong}");
+    std::fs::remove_file(options.dir.join("snapshot")).unwrap();
+    let wrong = refused(Options { key: support::key(1), ..options }).await;
+    let parts = ["manager-3/log/0/db cannot be decrypted", "the key of manager 1"];
+    assert!(parts.iter().all(|part| wrong.contains(part)), "{wrong}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_anywhere_in_the_log_is_noticed() {
     let dir = tempdir().unwrap();
     let options = written(dir.path(), 200).await;
     let path = options.dir.join("log/0/db");
-    let content = std::fs::read(&path).unwrap();
-    let needle = b"command 150 ";
-    let at = content.windows(needle.len()).position(|window| window == needle).unwrap();
+    let at = place_of(&options, 150);
     let file = File::options().write(true).open(&path).unwrap();
-    file.write_all_at(b"COMMAND", at as u64).unwrap();
+    file.write_all_at(b"damaged", at as u64).unwrap();
     let text = refused(options).await;
     assert!(text.contains("log/0/db"), "{text}");
 }
@@ -78,12 +141,11 @@ async fn a_lost_tail_is_noticed() {
     let dir = tempdir().unwrap();
     let options = written(dir.path(), 200).await;
     let path = options.dir.join("log/0/db");
-    let content = std::fs::read(&path).unwrap();
-    let needle = b"command 190 ";
-    let at = content.windows(needle.len()).position(|window| window == needle).unwrap();
+    let at = place_of(&options, 190);
+    let length = usize::try_from(std::fs::metadata(&path).unwrap().len()).unwrap();
     // As a file system leaves it that had not written the last blocks.
     let file = File::options().write(true).open(&path).unwrap();
-    file.write_all_at(&vec![0; content.len() - at], at as u64).unwrap();
+    file.write_all_at(&vec![0; length - at], at as u64).unwrap();
     // sled's own index, which it rewrites at start.
     for entry in std::fs::read_dir(options.dir.join("log/0")).unwrap() {
         let entry = entry.unwrap();
@@ -142,10 +204,10 @@ async fn a_damaged_snapshot_is_noticed() {
     file.read_exact_at(&mut byte, len / 2).unwrap();
     file.write_all_at(&[!byte[0]], len / 2).unwrap();
     let text = refused(options.clone()).await;
-    assert!(text.contains("manager-1/snapshot is corrupt"), "{text}");
+    assert!(text.contains("manager-1/snapshot") && text.contains("is corrupt"), "{text}");
     file.set_len(len / 3).unwrap();
     let text = refused(options).await;
-    assert!(text.contains("manager-1/snapshot is corrupt"), "{text}");
+    assert!(text.contains("manager-1/snapshot") && text.contains("is corrupt"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use swarm_model::{
     Availability, Cluster, JoinTokens, Labels, NetworkId, NetworkSecret, NetworkSpec,
-    NodeDescription, NodeId, NodeRole, NodeState, ServiceId, ServiceSpec, TaskId, TaskState,
-    TaskStatus, Timestamp, UpdateStatus,
+    NodeDescription, NodeId, NodeRole, NodeState, RootCaDocument, ServiceId, ServiceSpec, TaskId,
+    TaskState, TaskStatus, Timestamp, TlsInfo, UnlockKeyText, UpdateStatus,
 };
 
 /// A list of changes proposed at one moment. Each change takes effect or is rejected by itself.
@@ -153,7 +153,7 @@ pub enum Change {
         /// The task.
         id: TaskId,
     },
-    /// Sets what a task should be brought to; only forward.
+    /// Sets what a task should be brought to; only forward. Older logs have it for [`Change::StopTask`].
     SetDesiredState {
         /// The task.
         id: TaskId,
@@ -225,6 +225,53 @@ pub enum Change {
         /// Its id in Raft now.
         raft_id: u64,
     },
+    /// Has a task stopped that is on no live node, or that every live node in its networks has withdrawn.
+    /// Rejected if a node is there that was not at `as_of`: it has the kernel it left with.
+    StopTask {
+        /// The task.
+        id: TaskId,
+        /// The revision at which that was so.
+        as_of: u64,
+    },
+    /// Has managers lock themselves, with this unlock key unless there is one already; or no more.
+    SetAutoLock {
+        /// None to end it.
+        unlock_key: Option<UnlockKeyText>,
+    },
+    /// Replaces the unlock key of managers that lock themselves.
+    RotateUnlockKey {
+        /// The new one.
+        unlock_key: UnlockKeyText,
+    },
+    /// Has another authority issue all certificates from now on; one that was to follow before is given up.
+    RotateRoot(Box<RotateRoot>),
+    /// Drops the former authority: every node has a certificate of the next one.
+    FinishRootRotation {
+        /// The revision that began the rotation.
+        revision: u64,
+    },
+    /// A node told of another certificate, or of other roots.
+    SetNodeTls {
+        /// The node.
+        id: NodeId,
+        /// What it has now.
+        tls_info: TlsInfo,
+    },
+}
+
+/// See [`Change::RotateRoot`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RotateRoot {
+    /// The version of the cluster that this was based on; rejected if it changed since.
+    pub version: u64,
+    /// The next authority.
+    pub root_ca: RootCaDocument,
+    /// Its certificate as signed by the present one.
+    pub cross_signed_pem: String,
+    /// Its key, as nodes tell it.
+    pub issuer_public_key: String,
+    /// Tokens with the digest of its certificate.
+    pub join_tokens: JoinTokens,
 }
 
 /// What a change that took effect gives.
@@ -279,4 +326,6 @@ pub enum Touched {
     NetworkKeys,
     /// Which nodes have tasks in a network.
     Members(NetworkId),
+    /// The certificate of a node.
+    NodeCertificate(NodeId),
 }

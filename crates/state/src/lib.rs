@@ -16,6 +16,6 @@ mod tables;
 mod tunnels;
 mod view;
 
-pub use command::{Change, Command, Outcome, Rejected, Touched};
+pub use command::{Change, Command, Outcome, Rejected, RotateRoot, Touched};
 pub use snapshot::RestoreError;
 pub use tables::State;

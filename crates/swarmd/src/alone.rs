@@ -47,7 +47,8 @@ pub(crate) async fn go_on(
     let roots = node.connector.credentials().roots();
     let former = node.config.clone();
     node.shutdown().await?;
-    let raft_id = go_on_alone(&host.files.raft(), alone).await?;
+    let key = host.files.vault().key()?;
+    let raft_id = go_on_alone(&host.files.raft(), &key, alone).await?;
     let on = |config: NodeConfig| NodeConfig {
         raft_id: Some(raft_id),
         takes_over: true,
@@ -75,6 +76,7 @@ async fn addresses(config: &NodeConfig, request: &InitRequest) -> Result<NodeCon
     if request.data_path_port != 0
         || !request.default_addr_pool.is_empty()
         || request.default_addr_pool_mask_length != 0
+        || request.autolock
     {
         bail!(
             "--force-new-cluster keeps the swarm's settings: only addresses can be given with it"
@@ -116,5 +118,6 @@ fn response(node: &Node) -> Result<InitResponse> {
         worker_token: tokens.worker,
         manager_token: tokens.manager,
         addr: node.config.advertise_addr.clone(),
+        unlock_key: String::new(),
     })
 }

@@ -5,12 +5,17 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use swarm_model::ManagerAddress;
 
+use crate::vault::Vault;
+
 const FILE: &str = "node.json";
+const PKI: &str = "pki";
+const RAFT: &str = "raft";
 
 /// A node of a swarm, as it was set up by `init` or `join`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,24 +41,31 @@ pub(crate) struct NodeConfig {
 }
 
 /// The files of a node in its state directory.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct NodeFiles {
     dir: PathBuf,
+    vault: Arc<Vault>,
 }
 
 impl NodeFiles {
     pub(crate) fn new(dir: &Path) -> NodeFiles {
-        NodeFiles { dir: dir.to_owned() }
+        let vault = Arc::new(Vault::new(dir.join(RAFT), dir.join(PKI)));
+        NodeFiles { dir: dir.to_owned(), vault }
     }
 
     /// The directory of certificates.
     pub(crate) fn pki(&self) -> PathBuf {
-        self.dir.join("pki")
+        self.dir.join(PKI)
     }
 
     /// The directory of Raft.
     pub(crate) fn raft(&self) -> PathBuf {
-        self.dir.join("raft")
+        self.dir.join(RAFT)
+    }
+
+    /// What of them is secret.
+    pub(crate) fn vault(&self) -> &Arc<Vault> {
+        &self.vault
     }
 
     /// The configuration, if the node is part of a swarm.
@@ -95,11 +107,13 @@ impl NodeFiles {
 
     /// Removes what a former manager on this node left.
     pub(crate) fn forget_raft(&self) -> Result<()> {
+        self.vault.close();
         remove(&self.raft())
     }
 
     /// Removes all that makes this host a node. Images stay.
     pub(crate) fn forget(&self) -> Result<()> {
+        self.vault.close();
         // The configuration goes first: without it the rest means nothing.
         let files = [FILE, "view.bin", "ipsec.json"].map(|file| self.dir.join(file));
         let mut paths = files.into_iter().chain([self.pki(), self.raft()]);

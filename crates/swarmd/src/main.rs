@@ -6,7 +6,9 @@ mod alone;
 mod args;
 mod config;
 mod images;
+mod keyfile;
 mod local;
+mod locked;
 mod membership;
 mod moved;
 mod node;
@@ -15,6 +17,8 @@ mod restore;
 mod roles;
 mod server;
 mod socket;
+mod twin;
+mod vault;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

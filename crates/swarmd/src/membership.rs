@@ -69,17 +69,32 @@ pub(crate) async fn init(host: &Host, request: InitRequest) -> Result<(Node, Ini
         Ok(tokens) => tokens,
         Err(e) => return Err(abandon(host, node, e).await),
     };
+    let unlock_key = match lock_first(host, &node) {
+        Ok(unlock_key) => unlock_key,
+        Err(e) => return Err(abandon(host, node, e).await),
+    };
     let response = InitResponse {
         node_id: node_id.to_string(),
         worker_token: tokens.worker,
         manager_token: tokens.manager,
         addr: config.advertise_addr,
+        unlock_key,
     };
     Ok((node, response))
 }
 
+/// Locks the first manager before its user is told that it is; returns the unlock key, if there is one.
+fn lock_first(host: &Host, node: &Node) -> Result<String> {
+    let manager = node.manager.as_ref().context("this node has no manager")?;
+    let cluster = manager.store().read().cluster().cloned();
+    let lock = cluster.context("there is no swarm")?.manager_lock.clone();
+    host.files.vault().lock(&lock)?;
+    Ok(lock.unlock_key.map(|key| key.0).unwrap_or_default())
+}
+
 fn cluster_spec(request: &InitRequest) -> Result<ClusterSpec> {
     let mut spec = ClusterSpec::default();
+    spec.encryption_config.auto_lock_managers = request.autolock;
     if request.data_path_port != 0 {
         // Docker's range, less one: encrypted networks use the next port.
         let port = u16::try_from(request.data_path_port).ok();
@@ -146,7 +161,8 @@ pub(crate) async fn join(host: &Host, request: JoinRequest) -> Result<(Node, Joi
     let config = config_of(&addresses, &answer)?;
     host.files.forget()?; // what an interrupted attempt left
     let started = async {
-        let roots = vec![root];
+        // More than the one of the token while the CA is being rotated.
+        let roots = RootCert::list_from_pem(&answer.root_pem)?;
         store(&host.files, &identity, &roots)?;
         Node::start(host, config.clone(), identity.clone(), roots, None).await
     };
@@ -263,8 +279,7 @@ pub(crate) fn store(files: &NodeFiles, identity: &NodeIdentity, roots: &[RootCer
     let dir = files.pki();
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
     save_roots(&dir, roots)?;
-    identity.save(&dir)?;
-    Ok(())
+    files.vault().save_identity(identity)
 }
 
 /// A step that failed leaves nothing behind.

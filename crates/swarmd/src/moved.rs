@@ -10,22 +10,18 @@ use swarm_overlay::InterfaceAddress;
 use crate::config::NodeConfig;
 use crate::local::Daemon;
 use crate::membership;
-use crate::node::{Host, Node};
+use crate::node::Node;
 
 /// How often the host's addresses are looked at: a node without one is soon taken for dead.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// The configuration to start with. A host that has no address yet starts as it was: [`follow`] will see.
-pub(crate) async fn resume(host: &Host, config: NodeConfig) -> Result<NodeConfig> {
+pub(crate) async fn now(config: NodeConfig) -> NodeConfig {
     match look(&config).await {
-        Ok(Some(moved)) => {
-            host.files.save(&moved)?;
-            Ok(moved)
-        }
-        Ok(None) => Ok(config),
+        Ok(moved) => moved.unwrap_or(config),
         Err(e) => {
             tracing::warn!("{e:#}");
-            Ok(config)
+            config
         }
     }
 }

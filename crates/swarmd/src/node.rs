@@ -11,11 +11,11 @@ use anyhow::{Context, Result};
 use swarm_balancer::Choice;
 use swarm_images::ImageStore;
 use swarm_manager::{Manager, ManagerOptions, NewCluster};
-use swarm_model::{JoinTokens, ManagerAddress};
+use swarm_model::{JoinTokens, ManagerAddress, NodeId};
 use swarm_pki::{
     AcceptorOptions, Connector, ConnectorOptions, Credentials, NodeIdentity, RootCert, TlsAcceptor,
 };
-use swarm_worker::{Prepared, Standing, Worker, WorkerOptions};
+use swarm_worker::{Prepared, Standing, Trust, Worker, WorkerOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -23,7 +23,7 @@ use tonic::service::Routes;
 
 use crate::config::{NodeConfig, NodeFiles};
 use crate::images::ImageCheck;
-use crate::renew;
+use crate::renew::Renewal;
 use crate::server::Server;
 
 /// What every node of this process has, in a swarm or not.
@@ -44,6 +44,7 @@ pub(crate) struct Node {
     pub(crate) connector: Connector,
     pub(crate) manager: Option<Manager>,
     pub(crate) worker: Worker,
+    pub(crate) renewal: Renewal,
     /// What other nodes may call.
     routes: watch::Sender<Routes>,
     server: Server,
@@ -65,31 +66,11 @@ impl Node {
             .with_context(|| format!("cannot listen on {}", config.listen_addr))?;
         let credentials = Credentials::new(&roots, Some(identity.clone()))?;
         let connector = Connector::new(credentials.clone(), ConnectorOptions::default());
-        let mut managers = config.managers.clone();
-        if config.raft_id.is_some() {
-            managers.push(ManagerAddress {
-                node_id: identity.node_id().into(),
-                addr: config.advertise_addr.clone(),
-            });
-        }
+        let (trust, trusted) = watch::channel(None);
         let acceptor = TlsAcceptor::new(&credentials, AcceptorOptions::default())?;
         let mut config = config;
-        let prepared = Prepared::new(WorkerOptions {
-            node_id: identity.node_id().into(),
-            hostname: host.hostname.clone(),
-            addr: host_of(&config.advertise_addr),
-            listen_addr: config.advertise_addr.clone(),
-            vtep: config.data_path_addr,
-            data_path_port: config.data_path_port,
-            state_dir: host.state_dir.clone(),
-            run_dir: host.run_dir.clone(),
-            images: host.images.clone(),
-            balancer: host.balancer.clone(),
-            connector: connector.clone(),
-            managers,
-            standing: host.standing.clone(),
-        })
-        .await?;
+        let options = worker_options(host, &config, identity.node_id().into(), &connector, trust);
+        let prepared = Prepared::new(options).await?;
         let (manager, tokens) = match config.raft_id {
             Some(raft_id) => {
                 let manager = start_manager(host, &config, raft_id, &connector).await?;
@@ -108,8 +89,10 @@ impl Node {
         let server = Server::start(listener, &acceptor, served);
         let mut background = JoinSet::new();
         let managers = worker.managers().clone();
-        background.spawn(renew::run(connector.clone(), host.files.clone(), managers));
-        Ok((Node { config, connector, manager, worker, routes, server, background }, tokens))
+        let renewal = Renewal::new(connector.clone(), host.files.clone(), managers, trusted);
+        background.spawn(renewal.clone().run());
+        let node = Node { config, connector, manager, worker, renewal, routes, server, background };
+        Ok((node, tokens))
     }
 
     /// Has something done beside, until it is done or the node ends.
@@ -164,6 +147,37 @@ fn services(worker: &Worker, manager: Option<&Manager>) -> Routes {
     }
 }
 
+/// The worker of a node.
+pub(crate) fn worker_options(
+    host: &Host,
+    config: &NodeConfig,
+    node_id: NodeId,
+    connector: &Connector,
+    trust: watch::Sender<Option<Trust>>,
+) -> WorkerOptions {
+    let mut managers = config.managers.clone();
+    if config.raft_id.is_some() {
+        let addr = config.advertise_addr.clone();
+        managers.push(ManagerAddress { node_id: node_id.clone(), addr });
+    }
+    WorkerOptions {
+        node_id,
+        hostname: host.hostname.clone(),
+        addr: host_of(&config.advertise_addr),
+        listen_addr: config.advertise_addr.clone(),
+        vtep: config.data_path_addr,
+        data_path_port: config.data_path_port,
+        state_dir: host.state_dir.clone(),
+        run_dir: host.run_dir.clone(),
+        images: host.images.clone(),
+        balancer: host.balancer.clone(),
+        connector: connector.clone(),
+        managers,
+        standing: host.standing.clone(),
+        trust,
+    }
+}
+
 /// Starts the manager `raft_id` of the node that the connector's certificate is of.
 pub(crate) async fn start_manager(
     host: &Host,
@@ -173,12 +187,14 @@ pub(crate) async fn start_manager(
 ) -> Result<Manager> {
     let identity = connector.credentials().identity().context("this node has no certificate")?;
     keep_private(&host.files.raft())?;
+    let key = host.files.vault().key()?;
     let options = ManagerOptions {
         node_id: identity.node_id().into(),
         addr: config.advertise_addr.clone(),
-        raft: swarm_raft::Options::new(raft_id, host.files.raft()),
+        raft: swarm_raft::Options::new(raft_id, host.files.raft(), key),
         connector: connector.clone(),
         images: Arc::new(ImageCheck(host.images.clone())),
+        files: Arc::clone(host.files.vault()) as Arc<dyn swarm_manager::Files>,
     };
     Ok(Manager::start(options).await?)
 }
@@ -200,7 +216,7 @@ async fn bootstrap(
 }
 
 /// Raft's log and snapshots hold the CA's key and those of encrypted networks.
-fn keep_private(dir: &Path) -> Result<()> {
+pub(crate) fn keep_private(dir: &Path) -> Result<()> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.and_then(|()| std::fs::set_permissions(dir, Permissions::from_mode(0o700)))
         .with_context(|| format!("cannot keep {} to ourselves", dir.display()))

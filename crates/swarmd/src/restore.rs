@@ -5,15 +5,17 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use swarm_manager::authority;
 use swarm_manager::backup::{self, Backup};
 use swarm_model::{Cluster, Id};
-use swarm_pki::{NODE_CERT_VALIDITY, NodeIdentity, Role, RootCa, new_key_and_csr};
+use swarm_pki::{NODE_CERT_VALIDITY, NodeIdentity, Role, RootCert, new_key_and_csr};
 use time::OffsetDateTime;
 
 use crate::addresses::{Addresses, Given};
 use crate::args::Restore;
 use crate::config::{NodeConfig, NodeFiles};
 use crate::membership::store;
+use crate::node::keep_private;
 
 /// Restores into the state directory, all or nothing; says what it found.
 pub(crate) async fn run(state_dir: &Path, run_dir: &Path, args: Restore) -> Result<String> {
@@ -62,16 +64,20 @@ async fn write(
     addresses: Addresses,
     backup: Backup,
 ) -> Result<()> {
-    let ca = RootCa::from_pem(&cluster.root_ca.cert_pem, &cluster.root_ca.key_pem)?;
+    let ca = authority::issuing(cluster)?;
+    let roots = RootCert::list_from_pem(&cluster.trusted_roots())?;
     let node_id = Id::from_random(rand::random());
     let (key, csr) = new_key_and_csr()?;
     let now = OffsetDateTime::now_utc();
     let chain = ca.issue(&csr, node_id.as_str(), Role::Manager, now, NODE_CERT_VALIDITY)?;
-    store(files, &NodeIdentity::from_pem(&chain, &key)?, &[ca.cert().clone()])?;
+    store(files, &NodeIdentity::from_pem(&chain, &key)?, &roots)?;
     let raft_id = backup.state.next_raft_id();
     let addr = addresses.advertise.to_string();
     let state = Bytes::from(backup.snapshot);
-    swarm_raft::begin_with(&files.raft(), raft_id, addr.clone(), backup.revision, state).await?;
+    let (dir, revision) = (files.raft(), backup.revision);
+    keep_private(&dir)?;
+    let key = files.vault().key()?;
+    swarm_raft::begin_with(&dir, &key, raft_id, addr.clone(), revision, state).await?;
     // Last: with it the rest begins to count.
     files.save(&NodeConfig {
         advertise_addr: addr,

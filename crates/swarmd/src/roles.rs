@@ -11,7 +11,6 @@ use crate::config::NodeConfig;
 use crate::local::Daemon;
 use crate::membership;
 use crate::node::{Node, start_manager};
-use crate::renew::renew;
 
 /// The pause before another try to become what the swarm says.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -99,13 +98,13 @@ async fn demote(daemon: &Daemon) -> Result<()> {
 
 /// Gets the node a certificate for that role, if it has none.
 async fn certify(daemon: &Daemon, role: Role) -> Result<(NodeConfig, swarm_pki::Connector)> {
-    let (config, connector, managers) = {
+    let (config, connector, renewal) = {
         let mut node = daemon.node.write().await;
         let node = present(node.as_mut())?;
-        (node.config.clone(), node.connector.clone(), node.worker.managers().clone())
+        (node.config.clone(), node.connector.clone(), node.renewal.clone())
     };
     if connector.credentials().identity().is_none_or(|identity| identity.role() != role) {
-        renew(&connector, &daemon.host.files, &managers, Some(role)).await?;
+        renewal.renew(role).await?;
     }
     Ok((config, connector))
 }

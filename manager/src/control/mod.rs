@@ -1,6 +1,8 @@
 //! The control API: what swarmctl asks of a manager. Any manager answers; what changes the state is
 //! proposed through Raft, what reads it waits until the replica here is up to date.
 
+mod autolock;
+mod ca;
 mod encryption;
 mod io;
 mod networks;
@@ -19,12 +21,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use swarm_model::NodeId;
+use swarm_model::{Cluster, NodeId};
 use swarm_proto::control::control_client::ControlClient;
 use swarm_proto::control::{
     Changed, Chunk, Document, Documents, Empty, ExecInput, ExecOutput, InspectNetworkRequest,
     JoinTokenRequest, JoinTokenResponse, ListTasksRequest, LogRecord, LogsRequest, Progress,
-    Reference, RemoveNodeRequest, ScaleServiceRequest, UpdateNodeRequest, UpdateServiceRequest,
+    Reference, RemoveNodeRequest, RootStatus, ScaleServiceRequest, UnlockKeyRequest,
+    UnlockKeyResponse, UpdateNodeRequest, UpdateServiceRequest, UpdateSwarmRequest,
     WatchServiceRequest, control_server,
 };
 use swarm_raft::{ProposeError, Raft};
@@ -32,6 +35,8 @@ use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+
+pub(crate) use autolock::fresh as fresh_unlock_key;
 
 use crate::backup;
 use crate::clock;
@@ -76,6 +81,11 @@ impl Control {
             }
             error => Status::unavailable(error.to_string()),
         })
+    }
+
+    fn cluster(&self) -> Result<Arc<Cluster>, Status> {
+        let cluster = self.store.read().cluster().cloned();
+        cluster.ok_or_else(|| Status::unavailable("the swarm has no settings yet"))
     }
 
     /// All that `swarmd restore` needs, in pieces: nothing confirmed before the call is missing.
@@ -126,6 +136,17 @@ type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 impl control_server::Control for Control {
     async fn join_token(&self, request: Request<JoinTokenRequest>) -> Answer<JoinTokenResponse> {
         self.join_token_now(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn update_swarm(
+        &self,
+        request: Request<UpdateSwarmRequest>,
+    ) -> Answer<UnlockKeyResponse> {
+        self.set_autolock_now(request.into_inner().autolock).await.map(Response::new)
+    }
+
+    async fn unlock_key(&self, request: Request<UnlockKeyRequest>) -> Answer<UnlockKeyResponse> {
+        self.unlock_key_now(request.into_inner().rotate).await.map(Response::new)
     }
 
     async fn list_nodes(&self, _: Request<Empty>) -> Answer<Documents> {
@@ -237,5 +258,13 @@ impl control_server::Control for Control {
 
     async fn backup(&self, _: Request<Empty>) -> Answer<Self::BackupStream> {
         self.backup_now().await.map(Response::new)
+    }
+
+    async fn rotate_root(&self, _: Request<Empty>) -> Answer<Changed> {
+        self.rotate_root_now().await.map(Response::new)
+    }
+
+    async fn inspect_root(&self, _: Request<Empty>) -> Answer<RootStatus> {
+        self.inspect_root_now().await.map(Response::new)
     }
 }

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use swarm_model::{Availability, JoinTokens, Node, NodeRole, Reachability};
-use swarm_pki::{JoinSecret, JoinToken, RootCa};
+use swarm_model::{Availability, Node, NodeRole, Reachability};
 use swarm_proto::control::control_client::ControlClient;
 use swarm_proto::control::{
     Changed, Document, Documents, JoinTokenRequest, JoinTokenResponse, RemoveNodeRequest,
@@ -14,6 +13,7 @@ use swarm_state::Change;
 use tonic::Status;
 
 use super::{Control, document, resolve};
+use crate::authority;
 use crate::membership::membership_error;
 
 /// Fills in what is not replicated: who leads, and who answers.
@@ -156,9 +156,7 @@ impl Control {
         request: JoinTokenRequest,
     ) -> Result<JoinTokenResponse, Status> {
         self.barrier().await?;
-        let cluster = self.store.read().cluster().cloned();
-        let cluster =
-            cluster.ok_or_else(|| Status::unavailable("the swarm has no settings yet"))?;
+        let cluster = self.cluster()?;
         let mut tokens = cluster.join_tokens.clone();
         let token = match request.role.as_str() {
             "worker" => &mut tokens.worker,
@@ -170,24 +168,14 @@ impl Control {
             }
         };
         if request.rotate {
-            *token = self.fresh_token(&cluster.root_ca)?;
+            let ca = authority::issuing(&cluster).map_err(|e| Status::internal(e.to_string()))?;
+            *token = authority::join_token(&ca);
         }
         let token = token.clone();
         if request.rotate {
-            self.rotate(tokens).await?;
+            self.proposer.propose_one(Change::SetJoinTokens(tokens)).await?;
         }
         let addr = self.raft.status().borrow().leader.as_ref().map(|l| l.addr.clone());
         Ok(JoinTokenResponse { token, addr: addr.unwrap_or_else(|| self.addr.clone()) })
-    }
-
-    fn fresh_token(&self, ca: &swarm_model::RootCaDocument) -> Result<String, Status> {
-        let ca = RootCa::from_pem(&ca.cert_pem, &ca.key_pem)
-            .map_err(|e| Status::internal(e.to_string()))?;
-        let secret = JoinSecret::from_random(rand::random());
-        Ok(JoinToken { ca_digest: ca.digest(), secret }.to_string())
-    }
-
-    async fn rotate(&self, tokens: JoinTokens) -> Result<(), Status> {
-        self.proposer.propose_one(Change::SetJoinTokens(tokens)).await.map(|_| ())
     }
 }

@@ -73,7 +73,8 @@ async fn concerns(events: &mut broadcast::Receiver<Arc<crate::store::Applied>>, 
             | Touched::Network(_)
             | Touched::NodeHistory(_)
             | Touched::Members(_)
-            | Touched::NetworkKeys => false,
+            | Touched::NetworkKeys
+            | Touched::NodeCertificate(_) => false,
         });
         if concerned {
             return;

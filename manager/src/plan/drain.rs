@@ -20,12 +20,16 @@ pub(super) fn advance(
     let leaving = slots.values().flat_map(|slot| &slot.leaving);
     for task in leaving.filter(|task| task.desired_state <= TaskState::Running) {
         if is_withdrawn_everywhere(state, task, facts) {
-            let id = task.id.clone();
-            plan.changes.push(Change::SetDesiredState { id, state: TaskState::Shutdown });
+            plan.changes.push(stop(state, task));
         } else {
             plan.waiting.insert(task.service_id.clone());
         }
     }
+}
+
+/// Tells a task to stop, unless a node comes back before that is decided.
+pub(super) fn stop(state: &State, task: &Task) -> Change {
+    Change::StopTask { id: task.id.clone(), as_of: state.revision() }
 }
 
 fn is_withdrawn_everywhere(state: &State, task: &Arc<Task>, facts: &Facts) -> bool {

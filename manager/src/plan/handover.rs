@@ -28,13 +28,13 @@ pub(super) fn advance(
         if is_drained(state, task) {
             plan.changes.push(match task.status.state {
                 TaskState::Running => Change::SupersedeTask { id: task.id.clone() },
-                _ => withdraw(task), // it serves nobody yet
+                _ => withdraw(state, task), // it serves nobody yet
             });
         }
     }
     for slot in slots.values().filter(|slot| !slot.superseded.is_empty()) {
         if is_over(slot, active >= service.replicas()) {
-            plan.changes.extend(slot.superseded.iter().map(|task| withdraw(task)));
+            plan.changes.extend(slot.superseded.iter().map(|task| withdraw(state, task)));
         }
         plan.waiting.insert(service.id.clone());
     }

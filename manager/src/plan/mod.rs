@@ -6,6 +6,7 @@ mod drain;
 mod handover;
 mod keys;
 mod nodes;
+mod root;
 mod schedule;
 mod service;
 mod slots;
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub(crate) use keys::behind;
+pub(crate) use root::waiting_for;
 use swarm_model::{NodeId, ServiceId, TaskId, Timestamp};
 use swarm_state::{Change, State};
 
@@ -74,6 +76,7 @@ pub fn plan(
     }
     schedule::place(state, dirty, &dead, &mut plan);
     keys::advance(state, facts, &mut plan);
+    root::advance(state, &mut plan);
     plan
 }
 

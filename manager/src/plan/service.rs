@@ -52,8 +52,7 @@ fn give_up_lost_tasks(state: &State, slots: &BTreeMap<u64, Slot<'_>>, plan: &mut
     let wanted = slots.values().flat_map(|slot| slot.active.iter().chain(&slot.superseded));
     for task in wanted {
         if is_lost(state, task) {
-            let id = task.id.clone();
-            plan.changes.push(Change::SetDesiredState { id, state: TaskState::Shutdown });
+            plan.changes.push(drain::stop(state, task));
         }
     }
 }
@@ -80,18 +79,17 @@ fn shrink(
         let Some(at) = (0..active.len()).max_by_key(|at| rank(&active[*at])) else { break };
         let task = active.swap_remove(at);
         on_node.entry(task.node_id.as_str()).and_modify(|count| *count -= 1);
-        plan.changes.push(withdraw(task));
+        plan.changes.push(withdraw(state, task));
     }
     plan.waiting.insert(service.id.clone());
 }
 
 /// The first step of stopping a task: out of DNS and the balancers. What has no node yet has no traffic.
-pub(super) fn withdraw(task: &Task) -> Change {
-    let id = task.id.clone();
+pub(super) fn withdraw(state: &State, task: &Task) -> Change {
     if task.node_id.is_empty() {
-        Change::SetDesiredState { id, state: TaskState::Shutdown }
+        drain::stop(state, task)
     } else {
-        Change::WithdrawTask { id }
+        Change::WithdrawTask { id: task.id.clone() }
     }
 }
 
@@ -210,7 +208,7 @@ fn update(
         return;
     }
     match outdated.iter().min_by_key(|t| (t.status.state == TaskState::Running, t.slot)) {
-        Some(task) => plan.changes.push(withdraw(task)),
+        Some(task) => plan.changes.push(withdraw(state, task)),
         None => set(UpdateState::Completed, "update completed".into(), plan),
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use futures::StreamExt;
 use swarm_raft::{
-    Committed, ConnectError, Connector, Options, Raft, StartError, StateMachine, Status,
+    Committed, ConnectError, Connector, Options, Raft, SealKey, StartError, StateMachine, Status,
 };
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -107,12 +107,17 @@ impl Drop for Node {
     }
 }
 
+/// Each manager has a key of its own.
+pub fn key(id: u64) -> SealKey {
+    SealKey::new([u8::try_from(id).unwrap(); 32], format!("the key of manager {id}"))
+}
+
 /// Short times, so that tests are quick.
 pub fn options(id: u64, root: &Path) -> Options {
     Options {
         heartbeat: Duration::from_millis(100),
         election_timeout: (Duration::from_millis(420), Duration::from_millis(600)),
-        ..Options::new(id, root.join(format!("manager-{id}")))
+        ..Options::new(id, root.join(format!("manager-{id}")), key(id))
     }
 }
 

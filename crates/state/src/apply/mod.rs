@@ -1,8 +1,10 @@
 //! `apply`: the one place where the state changes.
 
 mod keys;
+mod lock;
 mod network;
 mod node;
+mod root;
 mod service;
 mod task;
 
@@ -45,16 +47,14 @@ impl State {
                     return Err(Rejected::Exists("the cluster".into()));
                 }
                 cluster.meta.version = Version { index: cx.revision };
+                if cluster.manager_lock.unlock_key.is_some() {
+                    cluster.manager_lock.revision = cx.revision;
+                }
                 self.cluster = Some((*cluster).into());
                 cx.touch(Touched::Cluster);
             }
             Change::SetJoinTokens(tokens) => {
-                let current = self.cluster.as_ref().ok_or_else(no_cluster)?;
-                let mut cluster = (**current).clone();
-                cluster.join_tokens = tokens;
-                cluster.meta.touch(cx.revision, cx.now);
-                self.cluster = Some(cluster.into());
-                cx.touch(Touched::Cluster);
+                self.set_join_tokens(cx, tokens)?;
             }
             Change::AddNode { id, role, hostname, addr } => {
                 outcome.raft_id = self.add_node(cx, id, role, hostname, addr)?;
@@ -103,11 +103,13 @@ impl State {
             Change::TakeOver { id, hostname, addr, raft_id } => {
                 self.take_over(cx, &id, hostname, addr, raft_id)?;
             }
+            Change::StopTask { id, as_of } => self.stop_task(cx, &id, as_of)?,
+            Change::SetAutoLock { unlock_key } => self.set_auto_lock(cx, unlock_key)?,
+            Change::RotateUnlockKey { unlock_key } => self.rotate_unlock_key(cx, unlock_key)?,
+            Change::RotateRoot(rotation) => self.rotate_root(cx, *rotation)?,
+            Change::FinishRootRotation { revision } => self.finish_root_rotation(cx, revision)?,
+            Change::SetNodeTls { id, tls_info } => self.set_node_tls(cx, &id, tls_info)?,
         }
         Ok(outcome)
     }
-}
-
-fn no_cluster() -> Rejected {
-    Rejected::NotFound("the cluster".into())
 }

@@ -55,7 +55,9 @@ impl State {
         addr: String,
     ) -> Result<(), Rejected> {
         self.change_node(cx, id, |node| {
-            if let Some(manager) = &mut node.manager_status {
+            if let Some(manager) = &mut node.manager_status
+                && !description.listen_addr.is_empty()
+            {
                 // A host may come back with another address.
                 manager.addr.clone_from(&description.listen_addr);
             }

@@ -178,6 +178,30 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn stop_task(
+        &mut self,
+        cx: &mut Context,
+        id: &TaskId,
+        as_of: u64,
+    ) -> Result<(), Rejected> {
+        if !self.may_stop(&self.existing(id)?, as_of) {
+            return Err(Rejected::OutOfDate(format!("task {id}")));
+        }
+        self.set_desired_state(cx, id, TaskState::Shutdown)
+    }
+
+    /// Whether what was so at `as_of` still is: the task is on no live node, or no live node sends to it.
+    fn may_stop(&self, task: &Task, as_of: u64) -> bool {
+        let alive = |node: &NodeId| self.node(node.as_str()).filter(|node| node.is_alive());
+        if alive(&task.node_id).is_none() {
+            return true;
+        }
+        let networks = task.networks_attachments.iter().map(|attachment| &attachment.network.id);
+        let mut members = networks.flat_map(|network| self.members_of(network)).filter_map(alive);
+        task.withdrawn.is_some_and(|withdrawn| withdrawn <= as_of)
+            && members.all(|node| node.meta.version.index <= as_of)
+    }
+
     pub(super) fn set_desired_state(
         &mut self,
         cx: &mut Context,

@@ -4,11 +4,13 @@
 
 use std::path::Path;
 
-use crate::support::{cluster, description, network_id, node_id, service_id, task_id, tokens};
+use crate::support::{
+    cluster, description, network_id, node_id, rotation, service_id, task_id, tls_info, tokens,
+};
 use swarm_model::{
     Availability, ContainerStatus, EndpointMode, Labels, NetworkAttachmentConfig, NetworkSecret,
     NetworkSpec, NodeRole, NodeState, Reachability, RestartCondition, ServiceSpec, TaskState,
-    TaskStatus, Timestamp, UpdateState, UpdateStatus, codec,
+    TaskStatus, Timestamp, UnlockKeyText, UpdateState, UpdateStatus, codec,
 };
 use swarm_state::{Change, Command, Outcome, Rejected, State};
 
@@ -173,17 +175,29 @@ fn changes() -> Vec<(&'static str, Change)> {
                 label_rm: vec!["rack".into()],
             },
         ),
-        ("SupersedeTask", Change::SupersedeTask { id: task }),
+        ("SupersedeTask", Change::SupersedeTask { id: task.clone() }),
         ("SetNodeRole", Change::SetNodeRole { id: node.clone(), role: NodeRole::Manager }),
         ("DropManager", Change::DropManager { id: node.clone() }),
         (
             "TakeOver",
             Change::TakeOver {
-                id: node,
+                id: node.clone(),
                 hostname: "host".into(),
                 addr: "192.0.2.9:2377".into(),
                 raft_id: 7,
             },
+        ),
+        ("StopTask", Change::StopTask { id: task, as_of: 12 }),
+        ("RotateRoot", Change::RotateRoot(Box::new(rotation(1, "next")))),
+        ("FinishRootRotation", Change::FinishRootRotation { revision: 8 }),
+        ("SetNodeTls", Change::SetNodeTls { id: node, tls_info: tls_info("next") }),
+        (
+            "SetAutoLock",
+            Change::SetAutoLock { unlock_key: Some(UnlockKeyText("SWMKEY-1-a".into())) },
+        ),
+        (
+            "RotateUnlockKey",
+            Change::RotateUnlockKey { unlock_key: UnlockKeyText("SWMKEY-1-b".into()) },
         ),
     ]
 }
@@ -206,6 +220,10 @@ fn is_among_changes(change: &Change) -> bool {
         Change::RotateNetworkKeys | Change::UpdateNode { .. } => true,
         Change::SupersedeTask { .. } | Change::SetNodeRole { .. } => true,
         Change::DropManager { .. } | Change::TakeOver { .. } => true,
+        Change::StopTask { .. } => true,
+        Change::RotateRoot(_) | Change::FinishRootRotation { .. } => true,
+        Change::SetNodeTls { .. } => true,
+        Change::SetAutoLock { .. } | Change::RotateUnlockKey { .. } => true,
     }
 }
 
@@ -213,7 +231,7 @@ fn is_among_changes(change: &Change) -> bool {
 fn every_change_ever_written_is_still_read() {
     let changes = changes();
     let kinds: std::collections::BTreeSet<_> = changes.iter().map(|(kind, _)| kind).collect();
-    assert_eq!(kinds.len(), 31);
+    assert_eq!(kinds.len(), 37);
     for (kind, change) in changes {
         assert!(is_among_changes(&change));
         let command = Command { now: Timestamp(1_700_000_000_000_000_000), changes: vec![change] };
@@ -297,7 +315,10 @@ fn state() -> State {
     let order = |kind: &str| match kind {
         "UpdateService" | "PurgeService" => None,
         // Younger than the snapshot.
-        "UpdateNode" | "SupersedeTask" | "SetNodeRole" | "DropManager" | "TakeOver" => None,
+        "UpdateNode" | "SupersedeTask" | "SetNodeRole" | "DropManager" | "TakeOver"
+        | "StopTask" => None,
+        "RotateRoot" | "FinishRootRotation" | "SetNodeTls" => None,
+        "SetAutoLock" | "RotateUnlockKey" => None,
         // What came later has a snapshot of its own.
         _ if kind.contains("NetworkKey") => None,
         "ReportTask" => Some(2),
@@ -340,6 +361,20 @@ fn a_snapshot_with_keys_ever_written_is_still_read() {
     state.apply(102, change(Change::RotateNetworkKeys));
     assert_eq!((state.key_ring().keys.len(), state.node("node0").unwrap().ordinal), (2, 1));
     let bytes = golden("snapshot.hex", "keys", &state.to_snapshot());
+    let restored = State::from_snapshot(&bytes).unwrap();
+    assert_eq!(format!("{restored:?}"), format!("{state:?}"));
+    assert_eq!(restored.to_snapshot(), state.to_snapshot());
+}
+
+#[test]
+fn a_snapshot_of_a_rotation_of_the_root_ever_written_is_still_read() {
+    let mut state = state();
+    let version = state.cluster().unwrap().meta.version.index;
+    let change = |change| Command { now: Timestamp(9), changes: vec![change] };
+    state.apply(100, change(Change::RotateRoot(Box::new(rotation(version, "next")))));
+    state.apply(101, change(Change::SetNodeTls { id: node_id(0), tls_info: tls_info("next") }));
+    assert_eq!(state.cluster().unwrap().issuing_ca().key_pem, "key next");
+    let bytes = golden("snapshot.hex", "root", &state.to_snapshot());
     let restored = State::from_snapshot(&bytes).unwrap();
     assert_eq!(format!("{restored:?}"), format!("{state:?}"));
     assert_eq!(restored.to_snapshot(), state.to_snapshot());

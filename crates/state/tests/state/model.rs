@@ -248,9 +248,9 @@ fn random_logs_reach_every_kind_of_change() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut took_effect: BTreeMap<String, usize> = BTreeMap::new();
     let (mut ready, mut exhausted, mut tunnels) = (0, 0, 0);
-    for _ in 0..200 {
+    for _ in 0..300 {
         let mut state = State::new();
-        for op in ops(60..120).new_tree(&mut runner).unwrap().current() {
+        for op in ops(120..200).new_tree(&mut runner).unwrap().current() {
             let change = op.resolve(&state);
             let text = format!("{change:?}");
             let kind = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
@@ -264,7 +264,7 @@ fn random_logs_reach_every_kind_of_change() {
             tunnels += views.map(|view| view.items.keys().filter(tunnel).count()).sum::<usize>();
         }
     }
-    assert_eq!(took_effect.len(), 31, "{took_effect:?}");
+    assert_eq!(took_effect.len(), 35, "{took_effect:?}");
     assert!(took_effect.values().all(|count| *count >= 5), "{took_effect:?}");
     assert!(ready >= 100 && exhausted >= 100, "{ready} ready, {exhausted} without an address");
     assert!(tunnels >= 100, "{tunnels} tunnels");

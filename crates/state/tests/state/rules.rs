@@ -102,6 +102,48 @@ fn status(state: TaskState) -> TaskStatus {
 }
 
 #[test]
+fn a_task_is_stopped_only_if_no_live_node_sends_to_it() {
+    let mut world = World::new(1);
+    world.service(0, &[0]);
+    world.running(1, 0, 0);
+    world.running(2, 0, 1);
+    let stop = |world: &mut World, as_of| world.apply(Change::StopTask { id: task_id(1), as_of });
+    let refused = Err(Rejected::OutOfDate("task task01".into()));
+    let now = world.state.revision();
+    assert_eq!(stop(&mut world, now), refused, "it is not withdrawn");
+
+    world.ok(Change::WithdrawTask { id: task_id(1) });
+    assert_eq!(stop(&mut world, now), refused, "it was not withdrawn then");
+
+    // A node that counted as dead when that was decided is back, with the kernel it left with.
+    let down = |n, state| Change::SetNodeState { id: node_id(n), state, message: String::new() };
+    world.ok(down(1, NodeState::Down));
+    let decided = world.state.revision();
+    world.ok(down(1, NodeState::Ready));
+    assert_eq!(stop(&mut world, decided), refused, "a node came back");
+    assert_eq!(world.state.task("task01").unwrap().desired_state, TaskState::Running);
+
+    let decided = world.state.revision();
+    assert!(stop(&mut world, decided).is_ok());
+    assert_eq!(world.state.task("task01").unwrap().desired_state, TaskState::Shutdown);
+}
+
+#[test]
+fn a_task_is_given_up_only_while_its_node_is_dead() {
+    let mut world = World::new(1);
+    world.service(0, &[0]);
+    world.running(1, 0, 0);
+    let node = |state| Change::SetNodeState { id: node_id(0), state, message: String::new() };
+    world.ok(node(NodeState::Down));
+    let stop = Change::StopTask { id: task_id(1), as_of: world.state.revision() };
+    world.ok(node(NodeState::Ready));
+    assert_eq!(world.apply(stop.clone()), Err(Rejected::OutOfDate("task task01".into())));
+    world.ok(node(NodeState::Down));
+    world.ok(stop);
+    assert_eq!(world.state.task("task01").unwrap().desired_state, TaskState::Shutdown);
+}
+
+#[test]
 fn a_freed_address_is_reused_last() {
     let mut world = World::new(1);
     world.service(0, &[0]);

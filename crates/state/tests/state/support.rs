@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use swarm_model::{
     Availability, Cluster, ClusterSpec, ContainerSpec, ENCRYPTED_OPTION, ESP_CIPHER, EndpointMode,
-    EndpointSpec, Id, Ipam, IpamConfig, JoinTokens, Labels, Meta, NetworkAttachmentConfig,
-    NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeRole, NodeState, Replicated,
-    RootCaDocument, ServiceMode, ServiceSpec, TaskSpec, TaskState, TaskStatus, Timestamp,
-    UpdateState, UpdateStatus,
+    EndpointSpec, Id, Ipam, IpamConfig, JoinTokens, Labels, ManagerLock, Meta,
+    NetworkAttachmentConfig, NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeRole,
+    NodeState, Replicated, RootCaDocument, ServiceMode, ServiceSpec, TaskSpec, TaskState,
+    TaskStatus, Timestamp, TlsInfo, UpdateState, UpdateStatus,
 };
-use swarm_state::{Change, State};
+use swarm_state::{Change, RotateRoot, State};
 
 /// A change still to be fitted to the state: the version it is based on is looked up late.
 #[derive(Debug, Clone)]
@@ -25,6 +25,12 @@ pub(crate) enum Op {
     NextKey(Change),
     /// An `UpdateService`, based on the service's version, or on an older one.
     Update { service: Id, spec: Box<ServiceSpec>, stale: bool },
+    /// A `RotateRoot` to the authority of this key, based on the cluster as it is.
+    RotateRoot(u8),
+    /// A `SetNodeTls` of this node, by the authority that issues now.
+    Certify(u8),
+    /// A `FinishRootRotation` of the rotation there is.
+    FinishRootRotation,
 }
 
 impl Op {
@@ -32,6 +38,20 @@ impl Op {
     pub(crate) fn resolve(self, state: &State) -> Change {
         match self {
             Op::Plain(change) => change,
+            Op::RotateRoot(key) => {
+                let version = state.cluster().map_or(0, |cluster| cluster.meta.version.index);
+                Change::RotateRoot(Box::new(rotation(version, &key.to_string())))
+            }
+            Op::Certify(n) => {
+                let rotation = state.cluster().and_then(|cluster| cluster.root_rotation.as_ref());
+                let key = rotation.map_or("first", |rotation| &rotation.issuer_public_key);
+                Change::SetNodeTls { id: node_id(n), tls_info: tls_info(key) }
+            }
+            Op::FinishRootRotation => {
+                let rotation = state.cluster().and_then(|cluster| cluster.root_rotation.as_ref());
+                let revision = rotation.map_or(0, |rotation| rotation.revision);
+                Change::FinishRootRotation { revision }
+            }
             Op::At(mut change, pick) => {
                 if let Some(target) = target(&mut change, state, pick) {
                     *target.0 = target.1;
@@ -96,6 +116,7 @@ fn target<'a>(change: &'a mut Change, state: &State, pick: usize) -> Option<(&'a
         | Change::WithdrawTask { id }
         | Change::SupersedeTask { id }
         | Change::SetDesiredState { id, .. }
+        | Change::StopTask { id, .. }
         | Change::RemoveTask { id } => Some((id, task()?)),
         _ => None,
     }
@@ -131,9 +152,32 @@ pub(crate) fn cluster() -> Cluster {
             subnet_size: 29,
             data_path_port: 4790,
             task_history_retention_limit: 2,
+            ..ClusterSpec::default()
         },
         root_ca: RootCaDocument { cert_pem: "cert".into(), key_pem: "key".into() },
         join_tokens: tokens("first"),
+        manager_lock: ManagerLock::default(),
+        root_rotation: None,
+    }
+}
+
+/// The next authority, known by a key.
+pub(crate) fn rotation(version: u64, key: &str) -> RotateRoot {
+    RotateRoot {
+        version,
+        root_ca: RootCaDocument { cert_pem: format!("cert {key}"), key_pem: format!("key {key}") },
+        cross_signed_pem: format!("cross {key}"),
+        issuer_public_key: key.into(),
+        join_tokens: tokens(key),
+    }
+}
+
+/// What a node with a certificate of that key tells.
+pub(crate) fn tls_info(key: &str) -> TlsInfo {
+    TlsInfo {
+        trust_root: format!("cert {key}"),
+        cert_issuer_subject: "swarm-ca".into(),
+        cert_issuer_public_key: key.into(),
     }
 }
 
@@ -289,6 +333,7 @@ fn node_op() -> impl Strategy<Value = Change> {
                 description: Box::new(NodeDescription {
                     listen_addr: if mtu == 40 { String::new() } else { format!("192.0.2.{host}:2377") },
                     encryption,
+                    tls_info: tls_info("0"),
                     ..description(host, mtu, v6, routes)
                 }),
             }),
@@ -348,6 +393,7 @@ fn task_op() -> impl Strategy<Value = Change> {
         1 => task().prop_map(|id| Change::WithdrawTask { id }),
         1 => task().prop_map(|id| Change::SupersedeTask { id }),
         2 => (task(), task_state()).prop_map(|(id, state)| Change::SetDesiredState { id, state }),
+        2 => (task(), any::<u8>()).prop_map(|(id, as_of)| Change::StopTask { id, as_of: as_of.into() }),
         2 => task().prop_map(|id| Change::RemoveTask { id }),
     ]
 }
@@ -371,6 +417,13 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         1 => Just(Op::Plain(Change::CreateCluster(Box::new(cluster())))),
         1 => Just(Op::Plain(Change::SetJoinTokens(tokens("second")))),
+        1 => prop_oneof![4 => Just(0u8), 1 => Just(1u8)].prop_map(Op::RotateRoot),
+        4 => Just(Op::FinishRootRotation),
+        1 => (0u8..4, 0u8..3).prop_map(|(n, key)| {
+            let tls_info = tls_info(&key.to_string());
+            Op::Plain(Change::SetNodeTls { id: node_id(n), tls_info })
+        }),
+        6 => (0u8..4).prop_map(Op::Certify),
         8 => node_op().prop_map(Op::Plain),
         1 => node().prop_map(Op::TakeOver),
         6 => (network(), network_spec())

@@ -1,22 +1,29 @@
 //! The control API on the local socket: the manager's, if this node is one; otherwise an answer that says
 //! what to do.
 
+use std::sync::Arc;
+
 use swarm_manager::Control;
 use swarm_proto::control::control_server::Control as ControlApi;
 use swarm_proto::control::{
     Changed, Document, Documents, Empty, ExecInput, InspectNetworkRequest, JoinTokenRequest,
-    JoinTokenResponse, ListTasksRequest, LogsRequest, Reference, RemoveNodeRequest,
-    ScaleServiceRequest, UpdateNodeRequest, UpdateServiceRequest, WatchServiceRequest,
+    JoinTokenResponse, ListTasksRequest, LogsRequest, Reference, RemoveNodeRequest, RootStatus,
+    ScaleServiceRequest, UnlockKeyRequest, UnlockKeyResponse, UpdateNodeRequest,
+    UpdateServiceRequest, UpdateSwarmRequest, WatchServiceRequest,
 };
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Daemon;
+use crate::vault::LOCKED;
 
 /// The gRPC service.
 pub(super) struct LocalControl(pub(super) Daemon);
 
 impl LocalControl {
     async fn manager(&self) -> Result<Control, Status> {
+        if self.0.locked.read().await.is_some() {
+            return Err(Status::failed_precondition(LOCKED));
+        }
         let node = self.0.node.read().await;
         let Some(node) = node.as_ref() else {
             return Err(Status::failed_precondition(
@@ -30,6 +37,22 @@ impl LocalControl {
         })?;
         Ok(manager.control())
     }
+
+    /// Locks this manager itself by what was just changed, before its user is told that it is.
+    async fn lock_as_the_swarm_says(&self) -> Result<(), Status> {
+        let lock = {
+            let node = self.0.node.read().await;
+            let manager = node.as_ref().and_then(|node| node.manager.as_ref());
+            let cluster = manager.and_then(|manager| manager.store().read().cluster().cloned());
+            cluster.map(|cluster| cluster.manager_lock.clone())
+        };
+        let Some(lock) = lock else { return Ok(()) };
+        let vault = Arc::clone(self.0.host.files.vault());
+        let locked = tokio::task::spawn_blocking(move || vault.lock(&lock)).await;
+        let locked = locked.map_err(|e| Status::internal(e.to_string()))?;
+        locked
+            .map_err(|e| Status::internal(format!("the swarm has it, this manager not yet: {e:#}")))
+    }
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -38,6 +61,21 @@ type Answer<T> = Result<Response<T>, Status>;
 impl ControlApi for LocalControl {
     async fn join_token(&self, request: Request<JoinTokenRequest>) -> Answer<JoinTokenResponse> {
         self.manager().await?.join_token(request).await
+    }
+
+    async fn update_swarm(
+        &self,
+        request: Request<UpdateSwarmRequest>,
+    ) -> Answer<UnlockKeyResponse> {
+        let answer = self.manager().await?.update_swarm(request).await?;
+        self.lock_as_the_swarm_says().await?;
+        Ok(answer)
+    }
+
+    async fn unlock_key(&self, request: Request<UnlockKeyRequest>) -> Answer<UnlockKeyResponse> {
+        let answer = self.manager().await?.unlock_key(request).await?;
+        self.lock_as_the_swarm_says().await?;
+        Ok(answer)
     }
 
     async fn list_nodes(&self, request: Request<Empty>) -> Answer<Documents> {
@@ -137,5 +175,13 @@ impl ControlApi for LocalControl {
 
     async fn backup(&self, request: Request<Empty>) -> Answer<Self::BackupStream> {
         self.manager().await?.backup(request).await
+    }
+
+    async fn rotate_root(&self, request: Request<Empty>) -> Answer<Changed> {
+        self.manager().await?.rotate_root(request).await
+    }
+
+    async fn inspect_root(&self, request: Request<Empty>) -> Answer<RootStatus> {
+        self.manager().await?.inspect_root(request).await
     }
 }

@@ -3,15 +3,22 @@
 use serde_json::{Value, json};
 
 use super::Daemon;
+use crate::locked::LockedNode;
 use crate::node::Node;
+use crate::vault::LOCKED;
 
 pub(super) async fn info(daemon: &Daemon) -> Value {
+    let locked = daemon.locked.read().await;
     let node = daemon.node.read().await;
     let resources = swarm_worker::resources();
-    let (swarm, warnings) = match node.as_ref() {
-        None => (json!({ "NodeID": "", "LocalNodeState": "inactive" }), Vec::new()),
-        Some(node) => {
-            let warnings = node.manager.as_ref().map(|manager| manager.warnings());
+    let (swarm, warnings) = match (node.as_ref(), locked.as_ref()) {
+        (None, Some(locked)) => (self::locked(locked), Vec::new()),
+        (None, None) => (json!({ "NodeID": "", "LocalNodeState": "inactive" }), Vec::new()),
+        (Some(node), _) => {
+            let warnings = node.manager.as_ref().map(|manager| {
+                let rotation = manager.root_rotation().and_then(rotation_warning);
+                manager.warnings().into_iter().chain(rotation).collect::<Vec<_>>()
+            });
             (swarm(node).await, warnings.unwrap_or_default())
         }
     };
@@ -27,6 +34,26 @@ pub(super) async fn info(daemon: &Daemon) -> Value {
         "DockerRootDir": daemon.host.state_dir,
         "Swarm": swarm,
         "Warnings": warnings,
+    })
+}
+
+fn locked(node: &LockedNode) -> Value {
+    json!({
+        "NodeID": node.id,
+        "NodeAddr": node.config.data_path_addr,
+        "LocalNodeState": "locked",
+        "ControlAvailable": false,
+        "Error": LOCKED,
+    })
+}
+
+/// Whom a rotation of the root waits for; none if it is about to end.
+fn rotation_warning(waiting: Vec<String>) -> Option<String> {
+    (!waiting.is_empty()).then(|| {
+        format!(
+            "the CA is being rotated, and waits for certificates of: {}; bring a node that is down back, or if it is lost for good remove it (swarmctl node rm)",
+            waiting.join(", ")
+        )
     })
 }
 
@@ -57,7 +84,12 @@ async fn swarm(node: &Node) -> Value {
             })
             .collect();
         if let Some(cluster) = state.cluster() {
-            value["Cluster"] = json!({ "ID": cluster.id, "Spec": cluster.spec });
+            value["Cluster"] = json!({
+                "ID": cluster.id,
+                "Spec": cluster.spec,
+                "TLSInfo": { "TrustRoot": cluster.trusted_roots() },
+                "RootRotationInProgress": cluster.root_rotation.is_some(),
+            });
         }
     }
     value

@@ -1,16 +1,21 @@
 //! What every `swarmd` answers, in a swarm or not: init, join, leave, info, images.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::Value;
+use swarm_pki::UnlockKey;
 use swarm_proto::control::node_server::Node as NodeApi;
 use swarm_proto::control::{
     Chunk, Document, Documents, Empty, InitRequest, InitResponse, JoinRequest, JoinResponse,
-    LeaveRequest, Reference,
+    LeaveRequest, Reference, UnlockRequest,
 };
 use tokio::sync::OwnedMutexGuard;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Daemon, info};
+use super::{Daemon, Resumed, info, resume};
+use crate::locked::LockedNode;
+use crate::vault::LOCKED;
 use crate::{alone, images, membership};
 
 /// The gRPC service.
@@ -55,12 +60,38 @@ async fn go_on_alone(
     response.map(Response::new).map_err(failed)
 }
 
+/// Goes on as the manager that was locked; it is locked again if it cannot.
+async fn go_on_unlocked(daemon: &Daemon, slot: &mut Option<LockedNode>) -> Result<(), Status> {
+    let Some(node) = slot.take() else { return Err(Status::internal("the node is gone")) };
+    let host = &daemon.host;
+    let config = node.config.clone();
+    node.shutdown().await;
+    match resume(host).await {
+        Ok(Resumed::Node(node)) => *daemon.node.write().await = Some(*node),
+        Ok(Resumed::Locked(node)) => *slot = Some(*node),
+        Ok(Resumed::Nothing) => {}
+        Err(e) => {
+            host.files.vault().close();
+            *slot = Some(LockedNode::start(host, config).await.map_err(failed)?);
+            return Err(failed(e));
+        }
+    }
+    Ok(())
+}
+
 impl NodeService {
     /// Waits until nobody else changes what this host is.
     async fn alone(&self) -> (Daemon, OwnedMutexGuard<()>) {
         let daemon = self.0.clone();
         let alone = daemon.changing.clone().lock_owned().await;
         (daemon, alone)
+    }
+
+    async fn check_not_locked(&self) -> Result<(), Status> {
+        if self.0.locked.read().await.is_some() {
+            return Err(Status::failed_precondition(LOCKED));
+        }
+        Ok(())
     }
 
     async fn check_not_in_a_swarm(&self) -> Result<(), Status> {
@@ -77,6 +108,7 @@ impl NodeService {
 impl NodeApi for NodeService {
     async fn init(&self, request: Request<InitRequest>) -> Result<Response<InitResponse>, Status> {
         let (daemon, alone) = self.alone().await;
+        self.check_not_locked().await?;
         if request.get_ref().force_new_cluster {
             return complete(alone, go_on_alone(daemon, request.into_inner())).await;
         }
@@ -92,6 +124,7 @@ impl NodeApi for NodeService {
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
         let (daemon, alone) = self.alone().await;
+        self.check_not_locked().await?;
         self.check_not_in_a_swarm().await?;
         complete(alone, async move {
             let (node, response) =
@@ -104,11 +137,25 @@ impl NodeApi for NodeService {
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<Empty>, Status> {
         let (daemon, alone) = self.alone().await;
+        let force = request.get_ref().force;
+        if self.check_not_locked().await.is_err() {
+            if !force {
+                let text = "Swarm is encrypted and locked. Please unlock it first or use \"--force\" to ignore this message.";
+                return Err(Status::failed_precondition(text));
+            }
+            return complete(alone, async move {
+                if let Some(node) = daemon.locked.write().await.take() {
+                    node.clear(&daemon.host).await.map_err(failed)?;
+                }
+                Ok(Response::new(Empty {}))
+            })
+            .await;
+        }
         let node = {
             let mut node = daemon.node.write().await;
             let objection = match node.as_ref() {
                 None => Some("this node is not part of a swarm".to_owned()),
-                Some(node) => membership::objection(node).filter(|_| !request.get_ref().force),
+                Some(node) => membership::objection(node).filter(|_| !force),
             };
             if let Some(objection) = objection {
                 return Err(Status::failed_precondition(objection));
@@ -119,6 +166,31 @@ impl NodeApi for NodeService {
             if let Some(node) = node {
                 membership::leave(&daemon.host, node).await.map_err(failed)?;
             }
+            Ok(Response::new(Empty {}))
+        })
+        .await
+    }
+
+    async fn unlock(&self, request: Request<UnlockRequest>) -> Result<Response<Empty>, Status> {
+        let (daemon, alone) = self.alone().await;
+        let given = request.into_inner().unlock_key;
+        complete(alone, async move {
+            let mut locked = daemon.locked.write().await;
+            if locked.is_none() {
+                let text = match daemon.node.read().await.is_some() {
+                    true => "swarm is not locked",
+                    false => "this node is not part of a swarm",
+                };
+                return Err(Status::failed_precondition(text));
+            }
+            let invalid = || Status::invalid_argument("invalid key");
+            let key = given.parse::<UnlockKey>().map_err(|_| invalid())?;
+            let vault = Arc::clone(daemon.host.files.vault());
+            let opened = tokio::task::spawn_blocking(move || vault.unlock(&key)).await;
+            if !opened.map_err(|e| Status::internal(e.to_string()))?.map_err(failed)? {
+                return Err(invalid());
+            }
+            go_on_unlocked(&daemon, &mut locked).await?;
             Ok(Response::new(Empty {}))
         })
         .await

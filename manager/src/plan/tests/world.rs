@@ -184,8 +184,8 @@ impl World {
     /// its withdrawal.
     fn check_stops(&self, plan: &Plan) {
         for change in &plan.changes {
-            let Change::SetDesiredState { id, state } = change else { continue };
-            assert_eq!(*state, TaskState::Shutdown);
+            let Change::StopTask { id, as_of } = change else { continue };
+            assert_eq!(*as_of, self.state.revision());
             let task = self.state.task(id.as_str()).unwrap();
             if task.node_id.is_empty() || !self.is_alive(&task.node_id) {
                 continue;
