@@ -176,9 +176,9 @@ impl Client {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
     {
         let addr = self.addr();
-        let sent = Arc::new(AtomicU64::new(0));
+        let (sent, stuck) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let target = self.target;
-        let requests = input.map({
+        let requests = until_stuck(input, stuck.clone()).map({
             let (sent, without_quorum) = (sent.clone(), self.network.without_quorum.clone());
             move |request| {
                 sent.fetch_add(1, Ordering::Relaxed);
@@ -189,7 +189,8 @@ impl Client {
             client.append(requests).await
         });
         let responses = open.await?;
-        let pipeline = Pipeline { client: self, addr, responses, sent, received: 0, ended: false };
+        let pipeline =
+            Pipeline { client: self, addr, responses, sent, stuck, received: 0, ended: false };
         Ok(futures::stream::unfold(pipeline, Pipeline::next).boxed())
     }
 
@@ -215,12 +216,35 @@ impl Client {
     }
 }
 
+/// The requests up to one without entries that only repeats the one before.
+///
+/// openraft makes such requests for ever once it resumes a stream that a snapshot had overtaken: the entries that
+/// it asks the log for are purged. When the stream fails it looks anew at what the follower lacks.
+fn until_stuck<S>(
+    input: S,
+    stuck: Arc<AtomicBool>,
+) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+{
+    let mut former = None;
+    input.take_while(move |request| {
+        let idle = request.entries.is_empty();
+        let this = idle.then_some((request.prev_log_id, request.leader_commit));
+        let repeats = this.is_some() && this == former;
+        former = this;
+        stuck.fetch_or(repeats, Ordering::Relaxed);
+        std::future::ready(!repeats)
+    })
+}
+
 /// The answers of a replication stream.
 struct Pipeline<'a> {
     client: &'a Client,
     addr: String,
     responses: tonic::Streaming<pb::AppendResponse>,
     sent: Arc<AtomicU64>,
+    stuck: Arc<AtomicBool>,
     received: u64,
     ended: bool,
 }
@@ -251,6 +275,10 @@ impl Pipeline<'_> {
                 }
                 Ok(Ok(None)) if self.owed() => {
                     return Err(self.broken("ends with requests unanswered"));
+                }
+                Ok(Ok(None)) if self.stuck.load(Ordering::Relaxed) => {
+                    let text = format!("manager {} lacks purged entries", self.client.target);
+                    return Err(RPCError::Network(NetworkError::from_string(text)));
                 }
                 Ok(Ok(None)) => return Ok(None),
                 Ok(Err(status)) => {
@@ -410,5 +438,43 @@ async fn stalled(progress: &AtomicU64) {
             return;
         }
         last = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Entry, LogId, Payload, log_id};
+
+    fn request(prev: u64, commit: u64, entries: u64) -> AppendEntriesRequest<TypeConfig> {
+        let id = |index| -> LogId { log_id(1, 1, index) };
+        let entry = |index| Entry { log_id: id(index), payload: Payload::Blank };
+        AppendEntriesRequest {
+            vote: Vote::new_committed(1, 1),
+            prev_log_id: Some(id(prev)),
+            leader_commit: Some(id(commit)),
+            entries: (prev + 1..=prev + entries).map(entry).collect(),
+        }
+    }
+
+    /// How many of the requests are sent, and whether the stream is stuck then.
+    async fn sent(requests: Vec<AppendEntriesRequest<TypeConfig>>) -> (usize, bool) {
+        let stuck = Arc::new(AtomicBool::new(false));
+        let sent = until_stuck(futures::stream::iter(requests), stuck.clone()).count().await;
+        (sent, stuck.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_repeats_itself_ends() {
+        let purged = || request(28, 110, 0);
+        assert_eq!(sent(vec![purged(), purged(), purged()]).await, (1, true));
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_tells_of_commits_goes_on() {
+        let requests = vec![request(5, 5, 2), request(7, 6, 0), request(7, 7, 0), request(7, 7, 1)];
+        assert_eq!(sent(requests).await, (4, false));
+        // Entries that are sent again are no idle repetition.
+        assert_eq!(sent(vec![request(5, 5, 2), request(5, 5, 2)]).await, (2, false));
     }
 }
