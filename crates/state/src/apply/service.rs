@@ -128,6 +128,10 @@ impl State {
         status: UpdateStatus,
     ) -> Result<(), Rejected> {
         let mut service = self.changeable(id)?;
+        // What is said of an update is not said of the one that the user began meanwhile.
+        if service.update_status.as_ref().is_some_and(|now| now.started_at != status.started_at) {
+            return Err(Rejected::OutOfDate(format!("service {}", service.spec.name)));
+        }
         service.update_status = Some(status);
         self.save_service(cx, service);
         Ok(())

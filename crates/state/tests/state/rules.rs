@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use crate::support::{description, network_id, node_id, service_id, task_id};
 use swarm_model::{
     EndpointState, Id, Item, ItemKey, NetworkAttachmentConfig, NetworkSpec, NodeRole, NodeState,
-    ServiceSpec, TaskState, TaskStatus, Timestamp,
+    ServiceSpec, TaskState, TaskStatus, Timestamp, UpdateState, UpdateStatus,
 };
 use swarm_state::{Change, Command, Outcome, Rejected, State, Touched};
 
@@ -141,6 +141,39 @@ fn a_task_is_given_up_only_while_its_node_is_dead() {
     world.ok(node(NodeState::Down));
     world.ok(stop);
     assert_eq!(world.state.task("task01").unwrap().desired_state, TaskState::Shutdown);
+}
+
+#[test]
+fn what_is_said_of_an_update_is_not_said_of_the_next() {
+    let mut world = World::new(1);
+    world.service(0, &[0]);
+    let update = |world: &mut World, image: &str| {
+        let mut spec = spec(0, &[0]);
+        spec.task_template.container_spec.image = image.into();
+        let service = world.state.service(service_id(0).as_str()).unwrap();
+        let version = service.meta.version.index;
+        world.ok(Change::UpdateService { id: service_id(0), version, spec: Box::new(spec) });
+        let service = world.state.service(service_id(0).as_str()).unwrap();
+        service.update_status.clone().unwrap()
+    };
+    let first = update(&mut world, "first");
+    let second = update(&mut world, "second");
+    let completed = |status: &UpdateStatus| Change::SetUpdateStatus {
+        id: service_id(0),
+        status: UpdateStatus { state: UpdateState::Completed, ..status.clone() },
+    };
+    assert_eq!(
+        world.apply(completed(&first)),
+        Err(Rejected::OutOfDate("service web0".into())),
+        "the user has begun another update meanwhile"
+    );
+    let state = |world: &World| {
+        let service = world.state.service(service_id(0).as_str()).unwrap();
+        service.update_status.as_ref().unwrap().state
+    };
+    assert_eq!(state(&world), UpdateState::Updating);
+    world.ok(completed(&second));
+    assert_eq!(state(&world), UpdateState::Completed);
 }
 
 #[test]

@@ -87,13 +87,12 @@ impl World {
         self.change(Change::UpdateService { id: "web".into(), version, spec: Box::new(spec) });
     }
 
+    /// The update in progress is so far.
     fn update_is(&mut self, state: UpdateState, message: &str) {
-        let status = UpdateStatus {
-            state,
-            started_at: Timestamp(1),
-            completed_at: None,
-            message: message.into(),
-        };
+        let service = self.state.service("web").unwrap();
+        let started_at = service.update_status.as_ref().unwrap().started_at;
+        let status =
+            UpdateStatus { state, started_at, completed_at: None, message: message.into() };
         self.change(Change::SetUpdateStatus { id: "web".into(), status });
     }
 }
@@ -203,15 +202,7 @@ fn a_network_that_was_left_is_waited_for() {
     }
     world.task("t3", 1, "n1");
     world.report("t3", TaskState::Running, "");
-    world.change(Change::SetUpdateStatus {
-        id: "web".into(),
-        status: UpdateStatus {
-            state: UpdateState::Completed,
-            started_at: Timestamp(1),
-            completed_at: None,
-            message: String::new(),
-        },
-    });
+    world.update_is(UpdateState::Completed, "");
     world.acknowledge("n1");
     assert!(!world.progress().converged, "n2 may still resolve its name");
     world.acknowledge("n2");
