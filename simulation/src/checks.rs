@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use swarm_dns::NetworkNames;
-use swarm_model::{NodeId, Service, TaskState, UpdateState};
+use swarm_model::{NodeId, Service, Task, TaskState, UpdateState};
 
 use crate::kernel::Kernel;
 use crate::ledger::{Checked, Ledger, Stop, WITHDRAWN_FIRST, violated};
@@ -139,8 +139,12 @@ pub(crate) fn settled(ledger: &Ledger, nodes: &[Node]) -> Result<(), String> {
         let (running, wanted) = (running.count() as u64, service.replicas());
         if running != wanted {
             let name = &service.spec.name;
-            let update = &service.update_status;
-            return Err(format!("{running} of {wanted} tasks of {name} run; update: {update:?}"));
+            let update = service.update_status.as_ref().map(|update| update.state);
+            let tasks = state.tasks_of(&service.id).filter(|task| !task.is_finished());
+            let tasks: Vec<String> = tasks.map(|task| told(task)).collect();
+            return Err(format!(
+                "{running} of {wanted} tasks of {name} run; {update:?}: {tasks:?}"
+            ));
         }
     }
     for node in nodes {
@@ -160,6 +164,15 @@ pub(crate) fn settled(ledger: &Ledger, nodes: &[Node]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What there is to know of a task that should run and does not.
+fn told(task: &Task) -> String {
+    let Task { id, slot, node_id, status, desired_state, withdrawn, .. } = task;
+    format!(
+        "{id} in slot {slot} on {node_id:?}: {} {:?} {:?}, to be {desired_state}, withdrawn {withdrawn:?}",
+        status.state, status.message, status.err
+    )
 }
 
 /// A host that is no node any more does nothing for the swarm.

@@ -30,6 +30,9 @@ use crate::kernel::Kernel;
 use crate::net::{Caller, HostId, Net, address};
 use crate::random::Random;
 
+/// How long a new manager waits for its vote before it asks another one.
+const VOTER_PATIENCE: Duration = Duration::from_secs(30);
+
 /// The cluster's authority: the same in all simulations of a process, made by a thread that simulates nothing.
 fn authority() -> RootCa {
     static PEM: OnceLock<(String, String)> = OnceLock::new();
@@ -418,17 +421,21 @@ impl Program {
         let Some(manager) = self.seen().manager.clone() else { return };
         let mut status = manager.raft().status();
         drop(manager);
-        while status.borrow_and_update().voters.is_empty() {
+        while status.borrow_and_update().voters.iter().all(|voter| voter.id != member.raft_id) {
             for host in self.shared.managers.iter().filter(|host| **host != self.host) {
                 let addr = address(*host).to_string();
                 if let Ok(channel) = connector.connect(&addr, ExpectedPeer::Manager).await {
                     let own = address(self.host).to_string();
                     let request = BecomeVoterRequest { raft_id: member.raft_id, addr: own };
-                    // Either it takes a moment to show, or a manager is asked again.
-                    let _ = MembershipClient::new(channel).become_voter(request).await;
+                    let mut client = MembershipClient::new(channel);
+                    let answer = tokio::time::timeout(VOTER_PATIENCE, client.become_voter(request));
+                    if answer.await.is_ok_and(|answer| answer.is_ok()) {
+                        break;
+                    }
                 }
             }
-            let _ = tokio::time::timeout(Duration::from_secs(5), status.changed()).await;
+            // Either it takes a moment to show, or a manager is asked again.
+            let _ = tokio::time::timeout(Duration::from_secs(1), status.changed()).await;
         }
     }
 }
