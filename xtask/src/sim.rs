@@ -16,6 +16,15 @@ pub(crate) struct Options {
 
 /// Builds the simulation and runs it.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    simulate(options.arguments.iter().map(String::as_str))
+}
+
+/// Part of the tests. A seed is the same run on any machine, whatever else that does.
+pub(crate) fn test() -> Result<()> {
+    simulate(["--seeds", "500", "--jobs", "2"].into_iter())
+}
+
+fn simulate<'a>(arguments: impl Iterator<Item = &'a str>) -> Result<()> {
     let run = ["run", "--quiet", "--profile", VM_PROFILE, "-p", "swarm-simulation", "--"];
-    status(cargo().args(run).args(&options.arguments))
+    status(cargo().args(run).args(arguments))
 }

@@ -15,7 +15,7 @@ const CLUSTER_TESTS: &str = "swarm-integration-tests";
 /// Options of `cargo xtask test`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Leave out the tests of whole clusters, and those in the VM
+    /// Leave out the tests of whole clusters, simulated ones too, and those in the VM
     #[arg(long)]
     unit: bool,
     /// Leave out the tests in the VM
@@ -43,6 +43,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let nextest = succeeds(cargo().args(["nextest", "--version"]));
         for (name, mut command) in test_commands(options, nextest) {
             report.step(name, || status(&mut command));
+        }
+        if !options.unit && options.filter.is_none() {
+            report.step("simulation", crate::sim::test);
         }
         if options.no_vm {
             println!("\nleft out, as asked by --no-vm: the tests in the VM");
