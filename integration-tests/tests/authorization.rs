@@ -54,8 +54,8 @@ const TABLE: [(&str, May, &str); 10] = [
          PruneNetworks RotateNetworkKeys CreateService UpdateService ScaleService ListServices InspectService \
          RemoveService WatchService ListTasks InspectTask Logs Exec UpdateNode Backup",
     ),
-    ("control.Control", May::Managers, "RotateRoot InspectRoot"),
-    ("control.Node", May::Nobody, "Init Join Leave Info LoadImage ListImages RemoveImage"),
+    ("control.Control", May::Managers, "RotateRoot InspectRoot UpdateSwarm UnlockKey"),
+    ("control.Node", May::Nobody, "Init Join Leave Unlock Info LoadImage ListImages RemoveImage"),
 ];
 
 /// `package.Service/Method`, and whom it is for.

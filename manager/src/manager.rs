@@ -319,10 +319,15 @@ impl Manager {
         Some(waiting_for(&state))
     }
 
-    /// That there is no quorum, and what to do; empty if there is one. Asks the other managers whether they are
-    /// there.
-    pub async fn quorum_lost(&self) -> String {
+    /// That this manager has failed, or that there is no quorum, and what to do; empty if all is well. Asks the other
+    /// managers whether they are there.
+    pub async fn trouble(&self) -> String {
         let status = self.raft.status().borrow().clone();
+        if let swarm_raft::Role::Failed(reason) = &status.role {
+            return format!(
+                "this manager has stopped, and votes no more: {reason}; the others go on without it; put its disk in order, then restart swarmd"
+            );
+        }
         if status.quorum_lost_since.is_none() {
             return String::new();
         }

@@ -69,9 +69,9 @@ async fn swarm(node: &Node) -> Value {
         }).collect::<Value>(),
     });
     if let Some(manager) = &node.manager {
-        let lost = manager.quorum_lost().await;
-        if !lost.is_empty() {
-            value["Error"] = json!(lost);
+        let trouble = manager.trouble().await;
+        if !trouble.is_empty() {
+            value["Error"] = json!(trouble);
         }
         value["Managers"] = json!(manager.raft().status().borrow().voters.len());
         let state = manager.store().read();
