@@ -76,7 +76,7 @@ impl Journal {
                 }
                 Err(e) => failed(&name, &e).await,
             }
-            tokio::time::sleep(self.pause).await;
+            tokio::time::sleep(self.pause).await; // the pace that was asked for
             if kept.len() > self.keep
                 && let Some(oldest) = kept.pop_front()
             {
@@ -85,7 +85,7 @@ impl Journal {
                     Ok(()) => tell("removed", &oldest)?,
                     Err(e) => failed(&oldest, &e).await,
                 }
-                tokio::time::sleep(self.pause).await;
+                tokio::time::sleep(self.pause).await; // as above
             }
         }
         Ok(acknowledged)
@@ -100,5 +100,5 @@ fn tell(what: &str, name: &str) -> Result<()> {
 
 async fn failed(name: &str, error: &anyhow::Error) {
     eprintln!("{name}: {error:#}");
-    tokio::time::sleep(RETRY_PAUSE).await;
+    tokio::time::sleep(RETRY_PAUSE).await; // a client that cannot write is not to spin
 }

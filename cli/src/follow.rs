@@ -8,8 +8,9 @@ use tonic::Streaming;
 
 use crate::args::WaitArgs;
 use crate::client::Client;
+use crate::display::Display;
 use crate::error::Error;
-use crate::progress::Display;
+use crate::progress::Bars;
 
 /// How long to try again when swarmd is between leaders, or away.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -91,7 +92,7 @@ async fn watch(client: &Client, change: &Change) -> Result<Streaming<Progress>, 
 async fn follow(
     mut stream: Streaming<Progress>,
     change: &Change,
-    display: &mut Display,
+    display: &mut Display<Bars>,
     deadline: &mut Instant,
 ) -> Result<(), Error> {
     while let Some(progress) = stream.message().await? {

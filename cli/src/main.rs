@@ -15,6 +15,7 @@
 mod args;
 mod client;
 mod commands;
+mod display;
 mod error;
 mod filter;
 mod follow;

@@ -1,11 +1,11 @@
 //! How far a service is: bars on a terminal, lines of what changed elsewhere. On stderr, so that stdout has the id alone.
 
-use std::collections::{BTreeMap, HashSet};
-use std::io::IsTerminal;
+use std::collections::BTreeMap;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use swarm_proto::control::{Progress, SlotProgress};
 
+use crate::display::{self, Display};
 use crate::output;
 
 /// More slots than these get no line each.
@@ -14,41 +14,7 @@ const MOST_BARS: usize = 20;
 const STATES: [&str; 8] =
     ["new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running"];
 
-/// Where progress is shown.
-pub(crate) enum Display {
-    /// Nowhere.
-    Quiet,
-    /// As lines; holds those that were last printed.
-    Plain(HashSet<String>),
-    /// As bars.
-    Bars(Bars),
-}
-
-impl Display {
-    /// Bars if stderr is a terminal.
-    pub(crate) fn new(quiet: bool) -> Display {
-        match () {
-            () if quiet => Display::Quiet,
-            () if std::io::stderr().is_terminal() => Display::Bars(Bars::new()),
-            () => Display::Plain(HashSet::new()),
-        }
-    }
-
-    /// Shows a message of swarmd.
-    pub(crate) fn show(&mut self, progress: &Progress) {
-        match self {
-            Display::Quiet => {}
-            Display::Plain(last) => {
-                let lines = lines(progress);
-                for line in lines.iter().filter(|line| !last.contains(*line)) {
-                    output::note(line);
-                }
-                *last = lines.into_iter().collect();
-            }
-            Display::Bars(bars) => bars.show(progress),
-        }
-    }
-
+impl Display<Bars> {
     /// All is as wanted.
     pub(crate) fn converged(&mut self, name: &str) {
         let text = format!("verify: Service {name} converged");
@@ -88,18 +54,6 @@ fn slot_line(slot: &SlotProgress, desired: u64) -> String {
     format!("{number}/{desired}: {state}{why}")
 }
 
-/// What there is to say, as lines.
-fn lines(progress: &Progress) -> Vec<String> {
-    let mut lines = vec![overall(progress)];
-    if progress.slots.len() <= MOST_BARS {
-        lines.extend(progress.slots.iter().map(|slot| slot_line(slot, progress.desired)));
-    }
-    if progress.running == progress.desired && progress.nodes > 0 {
-        lines.push(verify(progress));
-    }
-    lines
-}
-
 /// A line for all, a bar for each slot, a line for the nodes.
 pub(crate) struct Bars {
     all: MultiProgress,
@@ -108,7 +62,9 @@ pub(crate) struct Bars {
     verify: ProgressBar,
 }
 
-impl Bars {
+impl display::Bars for Bars {
+    type Message = Progress;
+
     fn new() -> Bars {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let (overall, verify) = (text_line(), text_line());
@@ -130,6 +86,19 @@ impl Bars {
         });
     }
 
+    fn lines(progress: &Progress) -> Vec<String> {
+        let mut lines = vec![overall(progress)];
+        if progress.slots.len() <= MOST_BARS {
+            lines.extend(progress.slots.iter().map(|slot| slot_line(slot, progress.desired)));
+        }
+        if progress.running == progress.desired && progress.nodes > 0 {
+            lines.push(verify(progress));
+        }
+        lines
+    }
+}
+
+impl Bars {
     fn remove_all_but(&mut self, shown: &[SlotProgress]) {
         self.slots.retain(|number, bar| {
             let stays = shown.iter().any(|slot| slot.slot == *number);
@@ -187,7 +156,8 @@ fn style(template: &str) -> ProgressStyle {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bars, lines};
+    use super::Bars;
+    use crate::display::Bars as _;
     use swarm_proto::control::{Progress, SlotProgress};
 
     fn progress(running: u64, states: &[&str]) -> Progress {
@@ -209,18 +179,21 @@ mod tests {
     #[test]
     fn lines_say_what_there_is() {
         assert_eq!(
-            lines(&progress(1, &["running", "failed"])),
+            Bars::lines(&progress(1, &["running", "failed"])),
             ["overall progress: 1 out of 2 tasks", "1/2: running", "2/2: failed: no such file"]
         );
         assert_eq!(
-            lines(&progress(1, &["running"])),
+            Bars::lines(&progress(1, &["running"])),
             [
                 "overall progress: 1 out of 1 tasks",
                 "1/1: running",
                 "verify: in force on 2 of 3 nodes"
             ]
         );
-        assert_eq!(lines(&progress(0, &["new"; 21])), ["overall progress: 0 out of 21 tasks"]);
+        assert_eq!(
+            Bars::lines(&progress(0, &["new"; 21])),
+            ["overall progress: 0 out of 21 tasks"]
+        );
     }
 
     #[test]

@@ -1,52 +1,16 @@
 //! How far a rotation of the root is: bars on a terminal, lines of what changed elsewhere. On stderr, so that stdout has
 //! the certificate alone.
 
-use std::collections::HashSet;
-use std::io::IsTerminal;
-
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use swarm_proto::control::RootStatus;
 
+use crate::display::{self, Display};
 use crate::output;
 
 const CERTIFICATES: &str = "  rotated TLS certificates:";
 const ROOTS: &str = "  rotated CA certificates: ";
 
-/// Where it is shown.
-pub(crate) enum Display {
-    /// Nowhere.
-    Quiet,
-    /// As lines; holds those that were last printed.
-    Plain(HashSet<String>),
-    /// As bars.
-    Bars(Bars),
-}
-
-impl Display {
-    /// Bars if stderr is a terminal.
-    pub(crate) fn new(quiet: bool) -> Display {
-        match () {
-            () if quiet => Display::Quiet,
-            () if std::io::stderr().is_terminal() => Display::Bars(Bars::new()),
-            () => Display::Plain(HashSet::new()),
-        }
-    }
-
-    /// Shows how far it is now.
-    pub(crate) fn show(&mut self, status: &RootStatus) {
-        match self {
-            Display::Quiet => {}
-            Display::Plain(last) => {
-                let lines = lines(status);
-                for line in lines.iter().filter(|line| !last.contains(*line)) {
-                    output::note(line);
-                }
-                *last = lines.into_iter().collect();
-            }
-            Display::Bars(bars) => bars.show(status),
-        }
-    }
-
+impl Display<Bars> {
     /// Leaves what is shown.
     pub(crate) fn finish(&mut self) {
         if let Display::Bars(bars) = self {
@@ -68,17 +32,6 @@ fn waiting(status: &RootStatus) -> String {
     }
 }
 
-fn lines(status: &RootStatus) -> Vec<String> {
-    let RootStatus { certificates, trusting, nodes, .. } = status;
-    let mut lines = vec![
-        digest(status),
-        format!("{CERTIFICATES} {certificates}/{nodes} nodes"),
-        format!("{ROOTS} {trusting}/{nodes} nodes"),
-    ];
-    lines.extend(Some(waiting(status)).filter(|line| !line.is_empty()));
-    lines
-}
-
 /// A line for the digest, a bar for the certificates, one for the roots, a line for those that are waited for.
 pub(crate) struct Bars {
     digest: ProgressBar,
@@ -87,7 +40,9 @@ pub(crate) struct Bars {
     waiting: ProgressBar,
 }
 
-impl Bars {
+impl display::Bars for Bars {
+    type Message = RootStatus;
+
     fn new() -> Bars {
         let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         let add = |template: &str| {
@@ -109,7 +64,7 @@ impl Bars {
         bars
     }
 
-    fn show(&self, status: &RootStatus) {
+    fn show(&mut self, status: &RootStatus) {
         self.digest.set_message(digest(status));
         for (bar, there) in
             [(&self.certificates, status.certificates), (&self.roots, status.trusting)]
@@ -120,6 +75,19 @@ impl Bars {
         self.waiting.set_message(output::printable(&waiting(status)));
     }
 
+    fn lines(status: &RootStatus) -> Vec<String> {
+        let RootStatus { certificates, trusting, nodes, .. } = status;
+        let mut lines = vec![
+            digest(status),
+            format!("{CERTIFICATES} {certificates}/{nodes} nodes"),
+            format!("{ROOTS} {trusting}/{nodes} nodes"),
+        ];
+        lines.extend(Some(waiting(status)).filter(|line| !line.is_empty()));
+        lines
+    }
+}
+
+impl Bars {
     fn finish(&self) {
         for bar in [&self.digest, &self.certificates, &self.roots] {
             bar.abandon();
@@ -130,7 +98,8 @@ impl Bars {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bars, lines};
+    use super::Bars;
+    use crate::display::Bars as _;
     use swarm_proto::control::RootStatus;
 
     fn status(waiting: &[&str]) -> RootStatus {
@@ -151,14 +120,14 @@ mod tests {
             "  rotated TLS certificates: 3/5 nodes",
             "  rotated CA certificates:  0/5 nodes",
         ];
-        assert_eq!(lines(&status(&["a", "b"])), expected);
+        assert_eq!(Bars::lines(&status(&["a", "b"])), expected);
         expected.push("  waiting for: a, b (it is down)");
-        assert_eq!(lines(&status(&["a", "b (it is down)"])), expected);
+        assert_eq!(Bars::lines(&status(&["a", "b (it is down)"])), expected);
     }
 
     #[test]
     fn bars_follow() {
-        let bars = Bars::new();
+        let mut bars = Bars::new();
         bars.show(&status(&["a"]));
         assert_eq!((bars.certificates.position(), bars.certificates.length()), (3, Some(5)));
         bars.finish();

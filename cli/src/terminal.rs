@@ -1,4 +1,4 @@
-//! The terminal: raw mode and size of that of `exec -t`, and what is typed unseen.
+//! The terminal: its modes, for `exec -t` and what is typed unseen, and its size.
 
 use std::io::Stdin;
 
@@ -7,52 +7,35 @@ use swarm_proto::control::TerminalSize;
 
 use crate::error::Error;
 
-/// Standard input in raw mode, until this is dropped: also when a panic unwinds.
-pub(crate) struct RawMode {
+/// Standard input in another mode, until this is dropped: also when a panic unwinds.
+pub(crate) struct Mode {
     stdin: Stdin,
     before: Termios,
 }
 
-impl RawMode {
-    /// Switches standard input, which must be a terminal.
-    pub(crate) fn enter() -> Result<RawMode, Error> {
-        let failed = |e: rustix::io::Errno| Error::io("set the terminal to raw mode", e.into());
+impl Mode {
+    /// Every key is handed on as it is. Standard input must be a terminal.
+    pub(crate) fn raw() -> Result<Mode, Error> {
+        Mode::enter("set the terminal to raw mode", Termios::make_raw)
+    }
+
+    /// What is typed is not shown. Standard input must be a terminal.
+    pub(crate) fn unseen() -> Result<Mode, Error> {
+        Mode::enter("hide what is typed", |mode| mode.local_modes.remove(LocalModes::ECHO))
+    }
+
+    fn enter(action: &'static str, change: impl FnOnce(&mut Termios)) -> Result<Mode, Error> {
+        let failed = |e: rustix::io::Errno| Error::io(action, e.into());
         let stdin = std::io::stdin();
         let before = termios::tcgetattr(&stdin).map_err(failed)?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        termios::tcsetattr(&stdin, OptionalActions::Flush, &raw).map_err(failed)?;
-        Ok(RawMode { stdin, before })
+        let mut mode = before.clone();
+        change(&mut mode);
+        termios::tcsetattr(&stdin, OptionalActions::Flush, &mode).map_err(failed)?;
+        Ok(Mode { stdin, before })
     }
 }
 
-impl Drop for RawMode {
-    fn drop(&mut self) {
-        // A terminal that is gone needs no restoring.
-        let _ = termios::tcsetattr(&self.stdin, OptionalActions::Now, &self.before);
-    }
-}
-
-/// Standard input that does not show what is typed, until this is dropped.
-pub(crate) struct NoEcho {
-    stdin: Stdin,
-    before: Termios,
-}
-
-impl NoEcho {
-    /// Switches standard input, which must be a terminal.
-    pub(crate) fn enter() -> Result<NoEcho, Error> {
-        let failed = |e: rustix::io::Errno| Error::io("hide what is typed", e.into());
-        let stdin = std::io::stdin();
-        let before = termios::tcgetattr(&stdin).map_err(failed)?;
-        let mut hidden = before.clone();
-        hidden.local_modes.remove(LocalModes::ECHO);
-        termios::tcsetattr(&stdin, OptionalActions::Flush, &hidden).map_err(failed)?;
-        Ok(NoEcho { stdin, before })
-    }
-}
-
-impl Drop for NoEcho {
+impl Drop for Mode {
     fn drop(&mut self) {
         // A terminal that is gone needs no restoring.
         let _ = termios::tcsetattr(&self.stdin, OptionalActions::Now, &self.before);

@@ -38,12 +38,21 @@ pub(crate) fn build_for_vm() -> Result<()> {
 }
 
 /// Builds what `cargo xtask bench` measures, and what it measures with; gives the directory.
-pub(crate) fn build_release() -> Result<PathBuf> {
+fn build_release() -> Result<PathBuf> {
     let dir = target_dir()?.join("release");
     let packages = ["-p", "swarmd", "-p", "swarm-cli", "-p", "swarm-bench"];
     status(cargo().args(["build", "--quiet", "--release", "--bins"]).args(packages))?;
     build_whoami(&dir)?;
     Ok(dir)
+}
+
+/// Release binaries, built now unless those of the last time are wanted; gives the directory.
+pub(crate) fn to_measure(no_build: bool) -> Result<PathBuf> {
+    if no_build {
+        return Ok(target_dir()?.join("release"));
+    }
+    eprintln!("building");
+    build_release()
 }
 
 /// Builds `whoami` statically and puts it into `dir`. A target directory of its own keeps these flags from rebuilding anything else.

@@ -33,12 +33,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the managers are hosts made of network namespaces: run it as root");
     }
-    let dir = if options.no_build {
-        binaries::target_dir()?.join("release")
-    } else {
-        eprintln!("building");
-        binaries::build_release()?
-    };
+    let dir = binaries::to_measure(options.no_build)?;
     interrupt::catch()?;
     let mut rows = Vec::new();
     println!("{}", header());

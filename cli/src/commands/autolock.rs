@@ -9,7 +9,7 @@ use crate::args::{UnlockKey, UpdateSwarm};
 use crate::client::{Client, ask};
 use crate::error::Error;
 use crate::output;
-use crate::terminal::NoEcho;
+use crate::terminal::Mode;
 
 pub(super) async fn unlock(mut client: Client) -> Result<(), Error> {
     let unlock_key = read_key().await?;
@@ -20,7 +20,7 @@ pub(super) async fn unlock(mut client: Client) -> Result<(), Error> {
 /// A line of standard input; what is typed there is not shown.
 async fn read_key() -> Result<String, Error> {
     let hidden = match std::io::stdin().is_terminal() {
-        true => Some(NoEcho::enter()?),
+        true => Some(Mode::unseen()?),
         false => None,
     };
     if hidden.is_some() {

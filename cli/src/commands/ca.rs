@@ -7,9 +7,10 @@ use tokio::time::Instant;
 
 use crate::args::Ca;
 use crate::client::{Client, ask};
+use crate::display::Display;
 use crate::error::Error;
 use crate::output;
-use crate::rotation::Display;
+use crate::rotation;
 
 /// How often to ask how far a rotation is.
 const LOOK: Duration = Duration::from_millis(200);
@@ -53,7 +54,7 @@ async fn wait(client: &mut Client, quiet: bool) -> Result<(), Error> {
 }
 
 async fn follow(client: &mut Client, quiet: bool) -> Result<(), Error> {
-    let mut display = Display::new(quiet);
+    let mut display = Display::<rotation::Bars>::new(quiet);
     let mut deadline = Instant::now() + PATIENCE;
     loop {
         match inspect(client).await {

@@ -14,7 +14,7 @@ use tonic::Streaming;
 use crate::args::Exec;
 use crate::client::Client;
 use crate::error::Error;
-use crate::terminal::{self, RawMode};
+use crate::terminal::{self, Mode};
 
 /// Bytes of standard input in one message.
 const PIECE: usize = 16 << 10;
@@ -32,7 +32,7 @@ pub(super) async fn run(mut client: Client, flags: Exec) -> Result<(), Error> {
     send(&sender, Input::Start(start(flags))).await;
     let output = client.control.exec(ReceiverStream::new(receiver)).await?.into_inner();
     // From here on errors are reported after the terminal is itself again: `_raw` ends before this function does.
-    let _raw = if interactive && tty { Some(RawMode::enter()?) } else { None };
+    let _raw = if interactive && tty { Some(Mode::raw()?) } else { None };
     if interactive {
         tokio::spawn(pump_stdin(sender.clone()));
     }

@@ -73,12 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the benchmark makes hosts of network namespaces: run it as root");
     }
-    let dir = if options.no_build {
-        binaries::target_dir()?.join("release")
-    } else {
-        eprintln!("building");
-        binaries::build_release()?
-    };
+    let dir = binaries::to_measure(options.no_build)?;
     interrupt::catch()?;
     let mut figures = Vec::new();
     let measured = measure(options, &dir, &mut figures);

@@ -43,7 +43,7 @@ pub(super) struct All {
 #[derive(Default)]
 struct Shared {
     calls: All,
-    /// Process-wide: the task to call from, by host.
+    /// The task to call from, by host.
     tasks: BTreeMap<String, String>,
     hit: Vec<String>,
 }

@@ -17,7 +17,7 @@ mod writers;
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -51,12 +51,10 @@ pub(crate) struct Options {
 
 /// Runs, and prints a line for each fault, then tables.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let dir = if options.no_build {
-        binaries::target_dir()?.join("release")
-    } else {
-        eprintln!("building");
-        binaries::build_release()?
-    };
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the hosts are made of network namespaces: run it as root");
+    }
+    let dir = binaries::to_measure(options.no_build)?;
     interrupt::catch()?;
     let seed = options.seed.unwrap_or_else(|| rand::rng().random());
     println!("seed {seed}");

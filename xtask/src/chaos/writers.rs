@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use swarm_playground::Node;
 
 use super::swarm::Swarm;
 
@@ -84,19 +84,15 @@ impl Writers {
         let ledger = Arc::new(Mutex::new(Ledger::new()));
         let mut writers = Writers { ledger, running: BTreeMap::new(), started: 0 };
         for manager in swarm.managers() {
-            writers.run(
-                swarm.program("swarm-bench").as_path(),
-                manager.name(),
-                &swarm.socket(&manager)?,
-            )?;
+            writers.run(swarm, &manager)?;
         }
         Ok(writers)
     }
 
-    fn run(&mut self, program: &Path, manager: &str, socket: &Path) -> Result<()> {
+    fn run(&mut self, swarm: &Swarm, manager: &Node) -> Result<()> {
         self.started += 1;
-        let mut command = Command::new(program);
-        command.arg("journal").arg("--socket").arg(socket);
+        let mut command = Command::new(swarm.program("swarm-bench"));
+        command.arg("journal").arg("--socket").arg(swarm.socket(manager)?);
         command.args([
             "--prefix",
             &format!("w{}", self.started),
@@ -109,13 +105,13 @@ impl Writers {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().context("cannot run swarm-bench journal")?;
         let lines = BufReader::new(child.stdout.take().context("a writer has no output")?).lines();
-        let (ledger, manager_name) = (Arc::clone(&self.ledger), manager.to_owned());
+        let (ledger, manager_name) = (Arc::clone(&self.ledger), manager.name().to_owned());
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 lock(&ledger).hear(&manager_name, &line);
             }
         });
-        self.running.insert(manager.to_owned(), child);
+        self.running.insert(manager.name().to_owned(), child);
         Ok(())
     }
 
@@ -125,11 +121,7 @@ impl Writers {
             if let Some(child) = self.running.remove(manager.name()) {
                 end(child)?;
             }
-            self.run(
-                swarm.program("swarm-bench").as_path(),
-                manager.name(),
-                &swarm.socket(manager)?,
-            )?;
+            self.run(swarm, manager)?;
         }
         Ok(())
     }
