@@ -63,6 +63,6 @@ fi
     124 | 137) echo "vm: timed out after ${VM_TIMEOUT:-120} s" ;;
     *) echo "vm: the guest died (qemu: $ended); its console:" ;;
   esac
-  cat "$job/qemu"; tail -n 40 "$job/console"
+  cat "$job/qemu"; tail -n 200 "$job/console" # a panic says its reason above two traces of up to 50 lines
 } >&2
 case $ended in 124 | 137) exit 124 ;; *) exit 125 ;; esac
