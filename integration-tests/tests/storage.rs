@@ -42,6 +42,10 @@ fn a_manager_with_a_full_disk_stops_voting_says_so_and_comes_back() {
     assert!(info.contains("restart swarmd") && !info.contains("no quorum"), "{info}");
     let refused = there.refused("network create through-it", 1);
     assert!(refused.contains("No space left on device"), "{refused}");
+    // All see it: those that lead and follow, and itself.
+    for number in 1..=3 {
+        wait_manager(&cluster.client_of(number), full.name(), "Unreachable");
+    }
     // The others go on, and so does its worker.
     asked.ctl("service create -q --name web --replicas 3 whoami");
     assert!(asked.tasks("web").iter().any(|task| task.node == full.name()));

@@ -1,7 +1,7 @@
 //! What a user should know of the managers: how many may be lost, and who is missing.
 
 use swarm_model::Node;
-use swarm_raft::{Member, Status};
+use swarm_raft::{Member, Role, Status};
 use swarm_state::State;
 
 /// What is wrong with the managers, or may soon be, in words; empty if all is well.
@@ -48,8 +48,11 @@ pub fn quorum_lost(raft: &Status, state: &State, missing: &[&Member]) -> String 
     )
 }
 
-/// Whether a manager is heard of: by this one if it leads, else by the leader, as far as is known here.
-fn answers(voter: &Member, raft: &Status, state: &State) -> bool {
+/// Whether a manager answers the leader, or else, without one, was last known to be there as a node.
+pub(crate) fn answers(voter: &Member, raft: &Status, state: &State) -> bool {
+    if voter.id == raft.id && matches!(raft.role, Role::Failed(_)) {
+        return false;
+    }
     if !raft.reachable.is_empty() {
         return raft.reachable.contains(&voter.id);
     }
@@ -76,7 +79,6 @@ mod tests {
     use std::time::Duration;
 
     use swarm_model::{NodeRole, Timestamp};
-    use swarm_raft::Role;
     use swarm_state::{Change, Command};
     use tokio::time::Instant;
 
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_goes_by_what_the_leader_has_heard() {
+    fn without_a_leader_the_last_known_nodes_count() {
         let (mut status, mut state) = swarm(3, &[]);
         status.role = Role::Follower;
         for (n, state_now) in [(1, "Ready"), (2, "Down"), (3, "Ready")] {

@@ -23,7 +23,7 @@ use crate::{
     error::{MembershipError, ProposeError, StartError, fatal, write_error},
     log_store::LogStore,
     membership::{self, Change, Changer, leads},
-    network::{Contacts, Network},
+    network::{Contacts, Network, Reachable},
     options::{MAX_COMMAND, Options},
     peers::{Connector, Peers},
     service::{LastHeard, RaftService, Transport},
@@ -88,11 +88,13 @@ impl Raft {
         let removed = Arc::new(AtomicBool::new(false));
         let lease = Duration::from_millis(config.election_timeout_max);
         let (without_quorum, contacts) = (Arc::new(AtomicBool::new(false)), Contacts::default());
+        let reachable = Reachable::default();
         let network = Network {
             peers: peers.clone(),
             stall: lease,
             removed: removed.clone(),
             without_quorum: without_quorum.clone(),
+            reachable: reachable.clone(),
             contacts: contacts.clone(),
         };
         let machine = Machine::new(Box::new(state_machine), snapshots.clone());
@@ -107,8 +109,10 @@ impl Raft {
             last_heard: last_heard.clone(),
             removed,
             without_quorum,
+            reachable,
             contacts,
             lease,
+            leads_since: None,
             started: Instant::now(),
         };
         let first = watcher.status(&raft.metrics().borrow_watched());

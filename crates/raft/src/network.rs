@@ -54,6 +54,7 @@ pub(crate) struct Network {
     pub(crate) removed: Arc<AtomicBool>,
     /// Whether this manager leads, and hears from no majority.
     pub(crate) without_quorum: Arc<AtomicBool>,
+    pub(crate) reachable: Reachable,
     pub(crate) contacts: Contacts,
 }
 
@@ -70,6 +71,20 @@ impl Contacts {
     pub(crate) fn within(&self, target: u64, time: Duration) -> bool {
         let contacts = self.0.lock().expect("no holder panics");
         contacts.get(&target).is_some_and(|at| at.elapsed() <= time)
+    }
+}
+
+/// The voters that have lately answered this manager as their leader, which it tells them.
+#[derive(Clone, Default)]
+pub(crate) struct Reachable(Arc<Mutex<Vec<u64>>>);
+
+impl Reachable {
+    fn get(&self) -> Vec<u64> {
+        self.0.lock().expect("no holder panics").clone()
+    }
+
+    pub(crate) fn set(&self, voters: &[u64]) {
+        voters.clone_into(&mut self.0.lock().expect("no holder panics"));
     }
 }
 
@@ -158,7 +173,8 @@ impl Client {
         limit: Duration,
     ) -> Appended {
         let without_quorum = self.network.without_quorum.load(Ordering::Relaxed);
-        let request = wire::append_request(self.target, request, without_quorum);
+        let mut request = wire::append_request(self.target, request, without_quorum);
+        request.reachable = self.network.reachable.get();
         let (contacts, target) = (&self.network.contacts, self.target);
         let response = self.call(Purpose::Control, limit, |mut client| async move {
             let answer = client.heartbeat(request).await;

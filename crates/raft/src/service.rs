@@ -18,17 +18,32 @@ use crate::{
     wire,
 };
 
-/// When this node last heard from a leader it accepts.
+/// What this node last heard from a leader it accepts.
 #[derive(Clone, Default)]
-pub(crate) struct LastHeard(Arc<Mutex<Option<Instant>>>);
+pub(crate) struct LastHeard(Arc<Mutex<Heard>>);
+
+#[derive(Default)]
+struct Heard {
+    at: Option<Instant>,
+    reachable: Vec<u64>,
+}
 
 impl LastHeard {
-    pub(crate) fn get(&self) -> Option<Instant> {
-        *self.0.lock().expect("no holder panics")
+    pub(crate) fn at(&self) -> Option<Instant> {
+        self.0.lock().expect("no holder panics").at
+    }
+
+    /// The voters that had lately answered the leader.
+    pub(crate) fn reachable(&self) -> Vec<u64> {
+        self.0.lock().expect("no holder panics").reachable.clone()
     }
 
     fn now(&self) {
-        *self.0.lock().expect("no holder panics") = Some(Instant::now());
+        self.0.lock().expect("no holder panics").at = Some(Instant::now());
+    }
+
+    fn heartbeat(&self, reachable: Vec<u64>) {
+        *self.0.lock().expect("no holder panics") = Heard { at: Some(Instant::now()), reachable };
     }
 }
 
@@ -219,13 +234,14 @@ impl pb::raft_server::Raft for Transport {
         let request = request.into_inner();
         self.check_target(request.target)?;
         check_works(&request)?;
+        let reachable = request.reachable.clone();
         let request = wire::from_append_request(request)?;
         let (previous, last) =
             (request.prev_log_id, request.entries.last().map(|entry| entry.log_id));
         let response = self.raft.append_entries(request).await.map_err(stopped)?;
         let result = response.into_stream_result(previous, last.or(previous));
         if result.is_ok() {
-            self.last_heard.now();
+            self.last_heard.heartbeat(reachable);
         }
         Ok(Response::new(wire::append_response(result)))
     }

@@ -14,7 +14,7 @@ use openraft::{Instant as _, RaftMetrics, ServerState, async_runtime::watch::Wat
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    network::Contacts,
+    network::{Contacts, Reachable},
     peers::Peers,
     service::LastHeard,
     types::{OpenRaft, StoredMembership, TypeConfig},
@@ -78,7 +78,7 @@ pub struct Status {
     /// Since when this manager has been without a working leader or, as the leader, without answers
     /// from a majority. `None` when all is well.
     pub quorum_lost_since: Option<Instant>,
-    /// Leader only: the voters that have lately answered, itself included.
+    /// The voters that have lately answered the leader, itself included; empty without a leader.
     pub reachable: Vec<u64>,
 }
 
@@ -90,26 +90,33 @@ pub(crate) struct Watcher {
     pub(crate) removed: Arc<AtomicBool>,
     /// Set while this manager leads without hearing from a majority, which it says to whom it leads.
     pub(crate) without_quorum: Arc<AtomicBool>,
+    pub(crate) reachable: Reachable,
     pub(crate) contacts: Contacts,
     /// Silence longer than this is a loss.
     pub(crate) lease: Duration,
+    pub(crate) leads_since: Option<Instant>,
     pub(crate) started: Instant,
 }
 
 impl Watcher {
     /// Runs until Raft ends. Looks again every `interval`, since silence makes no event.
-    pub(crate) async fn run(self, status: watch::Sender<Status>, interval: Duration) {
+    pub(crate) async fn run(mut self, status: watch::Sender<Status>, interval: Duration) {
         let mut metrics = self.raft.metrics();
         let mut membership = None;
         loop {
             let (mut new, effective) = {
                 let metrics = metrics.borrow_and_update();
+                self.leads_since = (metrics.state == ServerState::Leader)
+                    .then(|| self.leads_since.unwrap_or_else(Instant::now));
                 let new = self.status(&metrics);
                 let without_quorum = self.leads_without_quorum(&metrics, &new);
                 self.without_quorum.store(without_quorum, Ordering::Relaxed);
                 (new, metrics.membership_config.clone())
             };
             steady(&mut new, &status.borrow());
+            if new.role == Role::Leader {
+                self.reachable.set(&new.reachable);
+            }
             if membership.as_ref() != Some(&effective) {
                 self.peers.set_addresses(addresses(&effective));
                 membership = Some(effective);
@@ -156,7 +163,7 @@ impl Watcher {
             voters: membership.voter_ids().filter_map(member).collect(),
             learners: membership.learner_ids().filter_map(member).collect(),
             quorum_lost_since,
-            reachable: self.reachable(metrics, &role),
+            reachable: if leader.is_some() { self.reachable(metrics, &role) } else { Vec::new() },
             role,
         }
     }
@@ -174,7 +181,7 @@ impl Watcher {
         }
         // Its log may say so in passing, while it is caught up; who removed it talks to it no more, perhaps before
         // it could say that the removal is committed.
-        let silence = now.saturating_duration_since(self.last_heard.get().unwrap_or(self.started));
+        let silence = now.saturating_duration_since(self.last_heard.at().unwrap_or(self.started));
         let left_out = membership.membership().get_node(&metrics.id).is_none()
             && metrics.committed_membership_config.log_id().is_some()
             && silence > 2 * self.lease;
@@ -201,7 +208,7 @@ impl Watcher {
         let last = match role {
             Role::Leader if metrics.membership_config.voter_ids().eq([metrics.id]) => return None,
             Role::Leader => metrics.last_quorum_acked.map(|at| now - at.elapsed()),
-            Role::Follower | Role::Candidate | Role::Learner => self.last_heard.get(),
+            Role::Follower | Role::Candidate | Role::Learner => self.last_heard.at(),
             Role::Uninitialized | Role::Removed | Role::Stopped | Role::Failed(_) => return None,
         };
         let last = last.unwrap_or(self.started);
@@ -223,15 +230,26 @@ impl Watcher {
     }
 
     fn reachable(&self, metrics: &RaftMetrics<TypeConfig>, role: &Role) -> Vec<u64> {
-        if *role != Role::Leader {
-            return Vec::new();
+        match role {
+            Role::Leader => {
+                let answers = |id: &u64| self.answers(metrics, *id);
+                metrics.membership_config.voter_ids().filter(answers).collect()
+            }
+            Role::Follower | Role::Learner => self.last_heard.reachable(),
+            _ => Vec::new(),
         }
-        let answered = |id: &u64| {
-            let beat = metrics.heartbeat.as_ref().and_then(|beats| beats.get(id));
-            *id == metrics.id
-                || beat.copied().flatten().is_some_and(|at| at.elapsed() <= self.lease)
-        };
-        metrics.membership_config.voter_ids().filter(answered).collect()
+    }
+
+    /// Whether a voter has lately answered this manager, which leads.
+    fn answers(&self, metrics: &RaftMetrics<TypeConfig>, id: u64) -> bool {
+        let beats = metrics.heartbeat.as_ref();
+        let answered = beats.and_then(|beats| beats.get(&id)).copied().flatten();
+        id == metrics.id
+            || match answered {
+                Some(at) => at.elapsed() <= self.lease,
+                // It may have had no time to answer.
+                None => self.leads_since.is_none_or(|since| since.elapsed() <= self.lease),
+            }
     }
 }
 

@@ -9,23 +9,24 @@ use swarm_proto::control::{
     UpdateNodeRequest,
 };
 use swarm_raft::Status as RaftStatus;
-use swarm_state::Change;
+use swarm_state::{Change, State};
 use tonic::Status;
 
 use super::{Control, document, resolve};
 use crate::authority;
+use crate::health;
 use crate::membership::membership_error;
 
 /// Fills in what is not replicated: who leads, and who answers.
-fn shown(node: &Arc<Node>, raft: &RaftStatus) -> Node {
+fn shown(node: &Arc<Node>, raft: &RaftStatus, state: &State) -> Node {
     let mut node = (**node).clone();
     if let Some(manager) = &mut node.manager_status {
         manager.leader = raft.leader.as_ref().is_some_and(|l| l.id == manager.raft_id);
-        let answers = node.status.state == swarm_model::NodeState::Ready;
-        manager.reachability = match raft.voters.iter().any(|v| v.id == manager.raft_id) {
-            true if answers => Reachability::Reachable,
-            true => Reachability::Unreachable,
-            false => Reachability::Unknown,
+        let voter = raft.voters.iter().find(|voter| voter.id == manager.raft_id);
+        manager.reachability = match voter.map(|voter| health::answers(voter, raft, state)) {
+            Some(true) => Reachability::Reachable,
+            Some(false) => Reachability::Unreachable,
+            None => Reachability::Unknown,
         };
     }
     node
@@ -61,15 +62,16 @@ impl Control {
         let stale = self.freshen().await;
         let raft = self.raft.status().borrow().clone();
         let state = self.store.read();
-        let json = state.nodes().map(|node| document(&shown(node, &raft)));
+        let json = state.nodes().map(|node| document(&shown(node, &raft, &state)));
         Ok(Documents { json: json.collect(), stale })
     }
 
     pub(super) async fn inspect_node_now(&self, name: &str) -> Result<Document, Status> {
         self.barrier().await?;
         let raft = self.raft.status().borrow().clone();
-        let node = resolve::node(&self.store.read(), &self.own_name(name))?;
-        Ok(Document { json: document(&shown(&node, &raft)) })
+        let state = self.store.read();
+        let node = resolve::node(&state, &self.own_name(name))?;
+        Ok(Document { json: document(&shown(&node, &raft, &state)) })
     }
 
     /// `self` means the node that is asked, as in Docker.
