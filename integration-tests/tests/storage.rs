@@ -46,6 +46,9 @@ fn a_manager_with_a_full_disk_stops_voting_says_so_and_comes_back() {
     for number in 1..=3 {
         wait_manager(&cluster.client_of(number), full.name(), "Unreachable");
     }
+    let log = std::fs::read_to_string(full.log_file()).expect("a log");
+    let repeated = log.lines().filter(|line| line.contains("failed to send RaftMsg")).count();
+    assert!(repeated < 10, "a full disk's log grows with every heartbeat: {repeated}");
     // The others go on, and so does its worker.
     asked.ctl("service create -q --name web --replicas 3 whoami");
     assert!(asked.tasks("web").iter().any(|task| task.node == full.name()));

@@ -85,11 +85,14 @@ pub struct Transport {
 }
 
 impl Transport {
+    /// Whether it is this manager that is meant, and it takes part. (Raft, once it has failed, writes an error to
+    /// the log for each call.)
     fn check_target(&self, target: u64) -> Result<(), Status> {
-        if target == self.id {
-            return Ok(());
+        if target != self.id {
+            let text = format!("this is manager {}, not {target}", self.id);
+            return Err(Status::failed_precondition(text));
         }
-        Err(Status::failed_precondition(format!("this is manager {}, not {target}", self.id)))
+        self.raft.metrics().borrow_watched().running_state.clone().map_err(stopped)
     }
 
     /// Whether a committed membership newer than all the candidate has leaves it out. Ids are never
