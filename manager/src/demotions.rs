@@ -1,6 +1,7 @@
-//! The leader takes managers out of the quorum that are to be workers. The wish is in the replicated state, so
-//! that it outlives whoever was asked for it: any leader completes what another began.
+//! The leader takes managers out of the quorum that are to be workers, or whose node was removed. The wish is in the
+//! replicated state, so that it outlives whoever was asked for it: any leader completes what another began.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,16 @@ impl Demotions {
         let mut events = self.store.events();
         loop {
             let mut failed = false;
+            let members = members(&status.borrow_and_update());
+            for raft_id in self.without_a_node(&members) {
+                match self.raft.remove(raft_id).await {
+                    Ok(()) => tracing::info!("manager {raft_id}, whose node is gone, is dropped"),
+                    Err(e) => {
+                        tracing::warn!("cannot drop manager {raft_id}, whose node is gone: {e}");
+                        failed = true;
+                    }
+                }
+            }
             for demoted in self.waiting() {
                 if let Err(e) = self.demote(&demoted).await {
                     tracing::warn!("cannot demote manager {} yet: {e}", demoted.id);
@@ -50,9 +61,26 @@ impl Demotions {
             tokio::select! {
                 () = touches_a_node(&mut events) => {}
                 () = tokio::time::sleep(RETRY_PAUSE), if failed => {}
-                _ = status.wait_for(|status| status.role != Role::Leader) => return,
+                _ = status.wait_for(|now| now.role != Role::Leader || self::members(now) != members) => {}
+            }
+            if status.borrow().role != Role::Leader {
+                return;
             }
         }
+    }
+
+    /// One that was being added while its node was removed.
+    fn without_a_node(&self, members: &[u64]) -> Vec<u64> {
+        let own = self.raft.status().borrow().id;
+        let state = self.store.read();
+        let known: BTreeSet<u64> = state
+            .nodes()
+            .filter_map(|node| node.manager_status.as_ref())
+            .map(|manager| manager.raft_id)
+            .collect();
+        // Before the first node is in the state, or this one again as it goes on alone, nobody is known.
+        let is_stray = |id: &u64| *id != own && !known.contains(id);
+        members.iter().copied().filter(|id| known.contains(&own) && is_stray(id)).collect()
     }
 
     fn waiting(&self) -> Vec<Demoted> {
@@ -79,6 +107,11 @@ impl Demotions {
         tracing::info!("manager {} is a worker now", demoted.id);
         Ok(())
     }
+}
+
+/// The Raft ids of the managers that vote, or are being added.
+fn members(status: &Status) -> Vec<u64> {
+    status.voters.iter().chain(&status.learners).map(|member| member.id).collect()
 }
 
 async fn touches_a_node(events: &mut broadcast::Receiver<Arc<Applied>>) {

@@ -53,10 +53,10 @@ pub(crate) fn answers(voter: &Member, raft: &Status, state: &State) -> bool {
     if voter.id == raft.id && matches!(raft.role, Role::Failed(_)) {
         return false;
     }
-    if !raft.reachable.is_empty() {
-        return raft.reachable.contains(&voter.id);
+    match raft.leader {
+        Some(_) => !raft.missing.contains(&voter.id),
+        None => node_of(voter, state).is_none_or(|node| node.is_alive()),
     }
-    node_of(voter, state).is_none_or(|node| node.is_alive())
 }
 
 fn node_of<'a>(voter: &Member, state: &'a State) -> Option<&'a Node> {
@@ -104,13 +104,14 @@ mod tests {
             id: 1,
             role: Role::Leader,
             term: 1,
-            leader: None,
+            leader: Some(Member { id: 1, addr: addr(1) }),
             last_applied: None,
             committed: None,
             voters: (1..=managers).map(|id| Member { id, addr: addr(id) }).collect(),
             learners: vec![],
             quorum_lost_since: None,
             reachable: reachable.to_vec(),
+            missing: (1..=managers).filter(|id| !reachable.contains(id)).collect(),
         };
         (status, state)
     }
@@ -139,7 +140,7 @@ mod tests {
     #[test]
     fn without_a_leader_the_last_known_nodes_count() {
         let (mut status, mut state) = swarm(3, &[]);
-        status.role = Role::Follower;
+        (status.role, status.leader, status.missing) = (Role::Follower, None, vec![]);
         for (n, state_now) in [(1, "Ready"), (2, "Down"), (3, "Ready")] {
             let node_state = match state_now {
                 "Ready" => swarm_model::NodeState::Ready,

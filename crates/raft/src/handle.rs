@@ -23,7 +23,7 @@ use crate::{
     error::{MembershipError, ProposeError, StartError, fatal, write_error},
     log_store::LogStore,
     membership::{self, Change, Changer, leads},
-    network::{Contacts, Network, Reachable},
+    network::{Contacts, Missing, Network},
     options::{MAX_COMMAND, Options},
     peers::{Connector, Peers},
     service::{LastHeard, RaftService, Transport},
@@ -88,13 +88,13 @@ impl Raft {
         let removed = Arc::new(AtomicBool::new(false));
         let lease = Duration::from_millis(config.election_timeout_max);
         let (without_quorum, contacts) = (Arc::new(AtomicBool::new(false)), Contacts::default());
-        let reachable = Reachable::default();
+        let missing = Missing::default();
         let network = Network {
             peers: peers.clone(),
             stall: lease,
             removed: removed.clone(),
             without_quorum: without_quorum.clone(),
-            reachable: reachable.clone(),
+            missing: missing.clone(),
             contacts: contacts.clone(),
         };
         let machine = Machine::new(Box::new(state_machine), snapshots.clone());
@@ -109,7 +109,7 @@ impl Raft {
             last_heard: last_heard.clone(),
             removed,
             without_quorum,
-            reachable,
+            missing,
             contacts,
             lease,
             leads_since: None,

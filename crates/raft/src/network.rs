@@ -54,7 +54,7 @@ pub(crate) struct Network {
     pub(crate) removed: Arc<AtomicBool>,
     /// Whether this manager leads, and hears from no majority.
     pub(crate) without_quorum: Arc<AtomicBool>,
-    pub(crate) reachable: Reachable,
+    pub(crate) missing: Missing,
     pub(crate) contacts: Contacts,
 }
 
@@ -74,11 +74,11 @@ impl Contacts {
     }
 }
 
-/// The voters that have lately answered this manager as their leader, which it tells them.
+/// The voters that have not answered this manager, their leader, lately: the others are told.
 #[derive(Clone, Default)]
-pub(crate) struct Reachable(Arc<Mutex<Vec<u64>>>);
+pub(crate) struct Missing(Arc<Mutex<Vec<u64>>>);
 
-impl Reachable {
+impl Missing {
     fn get(&self) -> Vec<u64> {
         self.0.lock().expect("no holder panics").clone()
     }
@@ -174,7 +174,7 @@ impl Client {
     ) -> Appended {
         let without_quorum = self.network.without_quorum.load(Ordering::Relaxed);
         let mut request = wire::append_request(self.target, request, without_quorum);
-        request.reachable = self.network.reachable.get();
+        request.missing = self.network.missing.get();
         let (contacts, target) = (&self.network.contacts, self.target);
         let response = self.call(Purpose::Control, limit, |mut client| async move {
             let answer = client.heartbeat(request).await;

@@ -25,7 +25,7 @@ pub(crate) struct LastHeard(Arc<Mutex<Heard>>);
 #[derive(Default)]
 struct Heard {
     at: Option<Instant>,
-    reachable: Vec<u64>,
+    missing: Vec<u64>,
 }
 
 impl LastHeard {
@@ -33,17 +33,17 @@ impl LastHeard {
         self.0.lock().expect("no holder panics").at
     }
 
-    /// The voters that had lately answered the leader.
-    pub(crate) fn reachable(&self) -> Vec<u64> {
-        self.0.lock().expect("no holder panics").reachable.clone()
+    /// The voters that the leader missed.
+    pub(crate) fn missing(&self) -> Vec<u64> {
+        self.0.lock().expect("no holder panics").missing.clone()
     }
 
     fn now(&self) {
         self.0.lock().expect("no holder panics").at = Some(Instant::now());
     }
 
-    fn heartbeat(&self, reachable: Vec<u64>) {
-        *self.0.lock().expect("no holder panics") = Heard { at: Some(Instant::now()), reachable };
+    fn heartbeat(&self, missing: Vec<u64>) {
+        *self.0.lock().expect("no holder panics") = Heard { at: Some(Instant::now()), missing };
     }
 }
 
@@ -237,14 +237,14 @@ impl pb::raft_server::Raft for Transport {
         let request = request.into_inner();
         self.check_target(request.target)?;
         check_works(&request)?;
-        let reachable = request.reachable.clone();
+        let missing = request.missing.clone();
         let request = wire::from_append_request(request)?;
         let (previous, last) =
             (request.prev_log_id, request.entries.last().map(|entry| entry.log_id));
         let response = self.raft.append_entries(request).await.map_err(stopped)?;
         let result = response.into_stream_result(previous, last.or(previous));
         if result.is_ok() {
-            self.last_heard.heartbeat(reachable);
+            self.last_heard.heartbeat(missing);
         }
         Ok(Response::new(wire::append_response(result)))
     }

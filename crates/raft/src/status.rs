@@ -14,7 +14,7 @@ use openraft::{Instant as _, RaftMetrics, ServerState, async_runtime::watch::Wat
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    network::{Contacts, Reachable},
+    network::{Contacts, Missing},
     peers::Peers,
     service::LastHeard,
     types::{OpenRaft, StoredMembership, TypeConfig},
@@ -78,8 +78,10 @@ pub struct Status {
     /// Since when this manager has been without a working leader or, as the leader, without answers
     /// from a majority. `None` when all is well.
     pub quorum_lost_since: Option<Instant>,
-    /// The voters that have lately answered the leader, itself included; empty without a leader.
+    /// Leader only: the voters that have lately answered, itself included.
     pub reachable: Vec<u64>,
+    /// The voters that have not answered the leader lately, though they have had the time; empty without a leader.
+    pub missing: Vec<u64>,
 }
 
 /// Keeps the status and the peers' addresses up to date.
@@ -90,7 +92,7 @@ pub(crate) struct Watcher {
     pub(crate) removed: Arc<AtomicBool>,
     /// Set while this manager leads without hearing from a majority, which it says to whom it leads.
     pub(crate) without_quorum: Arc<AtomicBool>,
-    pub(crate) reachable: Reachable,
+    pub(crate) missing: Missing,
     pub(crate) contacts: Contacts,
     /// Silence longer than this is a loss.
     pub(crate) lease: Duration,
@@ -115,7 +117,7 @@ impl Watcher {
             };
             steady(&mut new, &status.borrow());
             if new.role == Role::Leader {
-                self.reachable.set(&new.reachable);
+                self.missing.set(&new.missing);
             }
             if membership.as_ref() != Some(&effective) {
                 self.peers.set_addresses(addresses(&effective));
@@ -154,6 +156,7 @@ impl Watcher {
             Role::Follower | Role::Learner if quorum_lost_since.is_none() => metrics.current_leader,
             _ => None,
         };
+        let reachable = self.reachable(metrics, &role);
         Status {
             id: metrics.id,
             term: metrics.current_term,
@@ -163,7 +166,11 @@ impl Watcher {
             voters: membership.voter_ids().filter_map(member).collect(),
             learners: membership.learner_ids().filter_map(member).collect(),
             quorum_lost_since,
-            reachable: if leader.is_some() { self.reachable(metrics, &role) } else { Vec::new() },
+            missing: match leader {
+                Some(_) => self.missing(metrics, &role, &reachable),
+                None => Vec::new(),
+            },
+            reachable,
             role,
         }
     }
@@ -230,26 +237,31 @@ impl Watcher {
     }
 
     fn reachable(&self, metrics: &RaftMetrics<TypeConfig>, role: &Role) -> Vec<u64> {
-        match role {
-            Role::Leader => {
-                let answers = |id: &u64| self.answers(metrics, *id);
-                metrics.membership_config.voter_ids().filter(answers).collect()
-            }
-            Role::Follower | Role::Learner => self.last_heard.reachable(),
-            _ => Vec::new(),
+        if *role != Role::Leader {
+            return Vec::new();
         }
+        let answered = |id: &u64| {
+            let beat = metrics.heartbeat.as_ref().and_then(|beats| beats.get(id));
+            *id == metrics.id
+                || beat.copied().flatten().is_some_and(|at| at.elapsed() <= self.lease)
+        };
+        metrics.membership_config.voter_ids().filter(answered).collect()
     }
 
-    /// Whether a voter has lately answered this manager, which leads.
-    fn answers(&self, metrics: &RaftMetrics<TypeConfig>, id: u64) -> bool {
-        let beats = metrics.heartbeat.as_ref();
-        let answered = beats.and_then(|beats| beats.get(&id)).copied().flatten();
-        id == metrics.id
-            || match answered {
-                Some(at) => at.elapsed() <= self.lease,
-                // It may have had no time to answer.
-                None => self.leads_since.is_none_or(|since| since.elapsed() <= self.lease),
+    fn missing(
+        &self,
+        metrics: &RaftMetrics<TypeConfig>,
+        role: &Role,
+        reachable: &[u64],
+    ) -> Vec<u64> {
+        match role {
+            Role::Leader if self.leads_since.is_some_and(|since| since.elapsed() > self.lease) => {
+                let voters = metrics.membership_config.voter_ids();
+                voters.filter(|id| !reachable.contains(id)).collect()
             }
+            Role::Follower | Role::Learner => self.last_heard.missing(),
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn append_request(
         entries: request.entries.iter().map(encode_entry).collect(),
         commit: request.leader_commit.map(pb_log_id),
         without_quorum,
-        reachable: Vec::new(),
+        missing: Vec::new(),
     }
 }
 

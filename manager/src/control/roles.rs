@@ -16,6 +16,8 @@ use crate::membership::membership_error;
 
 /// How long a changed role may take to be in force before the user is told that it is yet to come.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the other managers may take to answer one that has just become the leader.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Control {
     /// Makes a node a manager; returns warnings once it votes, or that it does not yet.
@@ -56,7 +58,7 @@ impl Control {
             return client.update_node(request).await.map(|answer| answer.into_inner().warnings);
         }
         if node.is_manager() {
-            self.check_quorum_without(node)?;
+            self.check_quorum_without(node).await?;
             let change = Change::SetNodeRole { id: node.id.clone(), role: NodeRole::Worker };
             self.proposer.propose_one(change).await?;
         }
@@ -80,20 +82,29 @@ impl Control {
         if !is_this || !leads || status.voters.len() == 1 {
             return Ok(());
         }
-        self.check_quorum_without(node)?;
+        self.check_quorum_without(node).await?;
         self.raft.transfer_leadership(None).await.map_err(membership_error)
     }
 
-    /// Whether those left could go on without it.
-    fn check_quorum_without(&self, node: &Node) -> Result<(), Status> {
+    /// Whether those left could go on without it. A leader that has just been elected has yet to hear from them.
+    async fn check_quorum_without(&self, node: &Node) -> Result<(), Status> {
         let Some(manager) = &node.manager_status else { return Ok(()) };
-        let status = self.raft.status().borrow().clone();
-        let votes = status.voters.iter().any(|voter| voter.id == manager.raft_id);
-        let left = status.voters.len() - usize::from(votes);
+        let left = |status: &RaftStatus| {
+            status.voters.iter().filter(|voter| voter.id != manager.raft_id).count()
+        };
+        let reachable = |status: &RaftStatus| {
+            status.reachable.iter().filter(|id| **id != manager.raft_id).count()
+        };
+        let suffices =
+            |status: &RaftStatus| left(status) == 0 || reachable(status) > left(status) / 2;
+        let mut status = self.raft.status();
+        // Not enough, or Raft has ended.
+        let _ = timeout(ANSWER_PATIENCE, status.wait_for(suffices)).await;
+        let (left, reachable) = (left(&status.borrow()), reachable(&status.borrow()));
         if left == 0 {
-            return Ok(()); // the state refuses it, in its own words
+            let text = "attempting to demote the last manager of the swarm";
+            return Err(Status::failed_precondition(text));
         }
-        let reachable = status.reachable.iter().filter(|id| **id != manager.raft_id).count();
         let majority = left / 2 + 1;
         if reachable >= majority {
             return Ok(());
