@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_model::{Cluster, NodeDescription, NodeId, TaskId, TaskStatus, codec, node_hostname};
-use swarm_pki::{PkiError, RootCert, require_node};
+use swarm_pki::{Connector, PkiError, RootCert, require_node};
 use swarm_proto::dispatch::dispatcher_server::Dispatcher;
 use swarm_proto::dispatch::{
     Certified, Describe, FromNode, Heartbeat, ManagerAddress, Standing, TaskReport, ToNode, Trust,
@@ -23,6 +23,7 @@ use crate::proposer::Proposer;
 use crate::reports::Reports;
 use crate::sessions::{End, Session, Sessions};
 use crate::store::Store;
+use crate::twin;
 use crate::views::{Told, Views};
 
 /// How often a manager shows each node that it is there.
@@ -43,6 +44,9 @@ pub struct DispatcherService {
     pub(crate) views: Views,
     pub(crate) reports: Reports,
     pub(crate) managers: Managers,
+    /// The node that this manager is part of.
+    pub(crate) own: NodeId,
+    pub(crate) connector: Connector,
 }
 
 /// What a node was shown in a session, beside its view.
@@ -59,6 +63,12 @@ impl DispatcherService {
         let description = description(&describe)?;
         if !self.managers.includes_this() {
             return Err(Status::unavailable("this manager is not part of the swarm any more"));
+        }
+        if *node != self.own {
+            let known = self.store.read().node(node.as_str()).cloned();
+            let known = known.map(|known| known.description.listen_addr.clone());
+            let known = known.unwrap_or_default();
+            twin::refuse(&self.connector, node, &known, &description.listen_addr).await?;
         }
         let change = Change::DescribeNode {
             id: node.clone(),

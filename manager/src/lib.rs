@@ -36,6 +36,7 @@ pub mod proposer;
 mod reports;
 mod sessions;
 pub mod store;
+mod twin;
 mod views;
 
 /// The random changes that the state's own tests are made of.

@@ -174,6 +174,7 @@ impl Manager {
             peers: peers.clone(),
             proposer: proposer.clone(),
             managers: managers.clone(),
+            connector: options.connector.clone(),
         };
         let dispatcher = DispatcherService {
             store: store.clone(),
@@ -182,6 +183,8 @@ impl Manager {
             views: Views::new(store.clone()),
             reports: reports.clone(),
             managers: managers.clone(),
+            own: options.node_id.clone(),
+            connector: options.connector.clone(),
         };
         let mut loops = JoinSet::new();
         let outdated = sessions.clone();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use swarm_model::{Cluster, Node, NodeId, NodeRole, NodeState};
-use swarm_pki::{JoinToken, NODE_CERT_VALIDITY, Role, require_node};
+use swarm_pki::{Connector, JoinToken, NODE_CERT_VALIDITY, Role, require_node};
 use swarm_proto::membership::membership_client::MembershipClient;
 use swarm_proto::membership::membership_server::Membership;
 use swarm_proto::membership::{
@@ -22,6 +22,7 @@ use crate::managers::{Managers, require_member};
 use crate::peers::Peers;
 use crate::proposer::Proposer;
 use crate::store::Store;
+use crate::twin;
 
 /// The gRPC service.
 #[derive(Clone)]
@@ -31,6 +32,7 @@ pub struct MembershipService {
     pub(crate) peers: Peers,
     pub(crate) proposer: Proposer,
     pub(crate) managers: Managers,
+    pub(crate) connector: Connector,
 }
 
 impl MembershipService {
@@ -69,6 +71,29 @@ impl MembershipService {
             Some(leader) if leader.id == status.id => Ok(None),
             Some(leader) => Ok(Some(MembershipClient::new(self.peers.channel(&leader.addr)?))),
             None => Err(Status::unavailable("the swarm has no leader now: try again")),
+        }
+    }
+
+    /// A manager that is known at another address may only have moved.
+    async fn refuse_copy(&self, raft_id: u64, addr: &str) -> Result<(), Status> {
+        let known = {
+            let status = self.raft.status();
+            let status = status.borrow();
+            let is_it = |member: &&swarm_raft::Member| member.id == raft_id;
+            status.voters.iter().chain(&status.learners).find(is_it).cloned()
+        };
+        let node = {
+            let state = self.store.read();
+            let has_it = |node: &&Arc<Node>| {
+                node.manager_status.as_ref().is_some_and(|manager| manager.raft_id == raft_id)
+            };
+            state.nodes().find(has_it).map(|node| node.id.clone())
+        };
+        match (known, node) {
+            (Some(known), Some(node)) => {
+                twin::refuse(&self.connector, &node, &known.addr, addr).await
+            }
+            _ => Ok(()),
         }
     }
 
@@ -120,6 +145,9 @@ impl Membership for MembershipService {
         request: Request<IssueRequest>,
     ) -> Result<Response<IssueResponse>, Status> {
         let request = request.into_inner();
+        // A replica that lags behind would take a token that was rotated.
+        let current = self.raft.read_barrier().await;
+        current.map_err(|error| Status::unavailable(error.to_string()))?;
         let cluster = self.cluster()?;
         let role = role_of(&request.token, &cluster)?;
         if request.addr.parse::<SocketAddr>().is_err() {
@@ -185,6 +213,7 @@ impl Membership for MembershipService {
                 "manager {raft_id} at {addr} is not part of the swarm"
             )));
         }
+        self.refuse_copy(raft_id, &addr).await?;
         self.raft.add_voter(raft_id, addr).await.map_err(membership_error)?;
         Ok(Response::new(Empty {}))
     }

@@ -117,6 +117,8 @@ pub(crate) struct SnapshotStore {
     dir: PathBuf,
     key: SealKey,
     current: Mutex<Option<(SnapshotMeta, SnapshotFile)>>,
+    /// Held while the current file is replaced, which may take a while.
+    publishing: Mutex<()>,
     sequence: AtomicU64,
 }
 
@@ -134,6 +136,7 @@ impl SnapshotStore {
             dir: dir.to_owned(),
             key: key.clone(),
             current: Mutex::new(None),
+            publishing: Mutex::new(()),
             sequence: AtomicU64::new(0),
         };
         let path = dir.join(NAME);
@@ -199,14 +202,16 @@ impl SnapshotStore {
         } else {
             self.copy(&new)?
         };
-        let mut current = self.current.lock().expect("no holder panics");
+        let _turn = self.publishing.lock().expect("no holder panics");
         if let Some(temporary) = new.snapshot.temporary.take() {
-            if current.as_ref().is_some_and(|(meta, _)| meta.last_log_id > new.meta.last_log_id) {
+            let newer = |now: &Snapshot| now.meta.last_log_id > new.meta.last_log_id;
+            if self.current().as_ref().is_some_and(newer) {
                 return Ok(new);
             }
             std::fs::rename(&temporary.0, self.dir.join(NAME))?;
             File::open(&self.dir)?.sync_all()?;
-            *current = Some((new.meta.clone(), new.snapshot.clone()));
+            let now = (new.meta.clone(), new.snapshot.clone());
+            *self.current.lock().expect("no holder panics") = Some(now);
         }
         Ok(new)
     }

@@ -22,7 +22,7 @@ pub struct Command {
 pub enum Change {
     /// Makes the cluster: the first change of all.
     CreateCluster(Box<Cluster>),
-    /// Replaces the join tokens.
+    /// Replaces one of the join tokens.
     SetJoinTokens(JoinTokens),
     /// A node joined. A manager is given a Raft id.
     AddNode {

@@ -37,9 +37,11 @@ pub(crate) async fn go_on(
         Err(e) => return Ok((Some(node), Err(e))),
     };
     let manager = node.manager.as_ref().context("this node is no manager any more")?;
+    // First, so that no id that was given out up to here is given out again.
+    let applied = manager.raft().status().borrow().last_applied.unwrap_or(0);
     let alone = Alone {
         next_id: manager.store().read().next_raft_id(),
-        applied: manager.raft().status().borrow().last_applied.unwrap_or(0),
+        applied,
         addr: config.advertise_addr.clone(),
     };
     let identity = node.connector.credentials().identity();

@@ -115,9 +115,18 @@ impl NodeFiles {
     pub(crate) fn forget(&self) -> Result<()> {
         self.vault.close();
         // The configuration goes first: without it the rest means nothing.
-        let files = [FILE, "view.bin", "ipsec.json"].map(|file| self.dir.join(file));
+        remove(&self.dir.join(FILE))?;
+        self.sync()?;
+        let files = ["view.bin", "ipsec.json"].map(|file| self.dir.join(file));
         let mut paths = files.into_iter().chain([self.pki(), self.raft()]);
-        paths.try_for_each(|path| remove(&path))
+        paths.try_for_each(|path| remove(&path))?;
+        self.sync()
+    }
+
+    /// After a loss of power, too, there is what is there now.
+    fn sync(&self) -> Result<()> {
+        let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
+        synced.with_context(|| format!("cannot sync {}", self.dir.display()))
     }
 }
 

@@ -19,6 +19,7 @@ mod server;
 mod socket;
 mod twin;
 mod vault;
+mod voter;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -13,18 +13,16 @@ use swarm_pki::{
 };
 use swarm_proto::control::{InitRequest, InitResponse, JoinRequest, JoinResponse};
 use swarm_proto::membership::membership_client::MembershipClient;
-use swarm_proto::membership::{BecomeVoterRequest, Empty, IssueRequest, IssueResponse};
+use swarm_proto::membership::{Empty, IssueRequest, IssueResponse};
 use time::OffsetDateTime;
 
 use crate::addresses::{Addresses, Given, SWARM_PORT, local_towards};
 use crate::config::{NodeConfig, NodeFiles};
 use crate::node::{Host, Node};
-use swarm_raft::{Member, Role as RaftRole};
+use crate::voter;
 
 /// How long the manager that is joined may take for each step.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long the swarm may take to make a new manager a voter.
-const VOTER_PATIENCE: Duration = Duration::from_secs(60);
 /// How long a manager that leaves tries to tell the leader.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(10);
 /// The pause before it tries again.
@@ -181,43 +179,9 @@ pub(crate) async fn join(host: &Host, request: JoinRequest) -> Result<(Node, Joi
 async fn settle(host: &Host, node: &Node, remote: &str) -> Result<()> {
     host.files.save(&node.config)?;
     match node.config.raft_id {
-        Some(raft_id) => become_voter(&node.connector, &node.config, remote, raft_id).await,
+        Some(raft_id) => Ok(voter::ask(&node.connector, &node.config, remote, raft_id).await?),
         None => Ok(()),
     }
-}
-
-/// A manager that is not part of the quorum yet, because it was just promoted, or its joining was cut short after
-/// [`settle`] had begun, or that is known there by another address: asks until it is, or is not to be one any more.
-pub(crate) fn complete(node: &Node) -> Option<impl Future<Output = ()> + Send + 'static> {
-    let raft_id = node.config.raft_id?;
-    let raft = node.manager.as_ref()?.raft().clone();
-    let mut status = raft.status();
-    let (connector, config) = (node.connector.clone(), node.config.clone());
-    let managers = node.worker.managers().clone();
-    Some(async move {
-        while {
-            let status = status.borrow_and_update();
-            let gone =
-                matches!(status.role, RaftRole::Removed | RaftRole::Stopped | RaftRole::Failed(_));
-            let own = |voter: &Member| voter.id == raft_id && voter.addr == config.advertise_addr;
-            !gone && !status.voters.iter().any(own)
-        } {
-            if status.borrow().role == RaftRole::Leader
-                && let Err(e) = raft.update_addr(raft_id, config.advertise_addr.clone()).await
-            {
-                tracing::warn!("cannot tell this manager's address: {e}");
-            }
-            for manager in managers.all().iter().filter(|m| m.addr != config.advertise_addr) {
-                if let Err(e) = become_voter(&connector, &config, &manager.addr, raft_id).await {
-                    tracing::warn!("{e:#}");
-                    continue;
-                }
-                break;
-            }
-            // Either it takes a moment to show, or a manager is asked again.
-            let _ = tokio::time::timeout(RETRY_PAUSE, status.changed()).await;
-        }
-    })
 }
 
 /// Ends a node that could not be completed.
@@ -257,21 +221,6 @@ async fn issue(remote: &str, root: &RootCert, request: IssueRequest) -> Result<I
     let answer = tokio::time::timeout(2 * PATIENCE, client.issue(request)).await;
     let answer = answer.with_context(|| format!("the manager at {remote} does not answer"))?;
     Ok(answer.map_err(|e| anyhow!("{}", e.message().to_owned()))?.into_inner())
-}
-
-async fn become_voter(
-    connector: &Connector,
-    config: &NodeConfig,
-    remote: &str,
-    raft_id: u64,
-) -> Result<()> {
-    let channel = connector.connect(remote, ExpectedPeer::Manager).await?;
-    let request = BecomeVoterRequest { raft_id, addr: config.advertise_addr.clone() };
-    let mut client = MembershipClient::new(channel);
-    let answer = tokio::time::timeout(VOTER_PATIENCE, client.become_voter(request)).await;
-    let answer = answer.context("the swarm did not make this node a manager in time")?;
-    answer.map_err(|e| anyhow!("cannot become a manager: {}", e.message()))?;
-    Ok(())
 }
 
 /// Writes a node's certificate and the roots it trusts.

@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 use swarm_overlay::InterfaceAddress;
 
 use crate::config::NodeConfig;
-use crate::local::Daemon;
-use crate::membership;
+use crate::local::{Daemon, Resumed, resume};
 use crate::node::Node;
+use crate::voter;
 
 /// How often the host's addresses are looked at: a node without one is soon taken for dead.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -45,7 +45,7 @@ pub(crate) async fn follow(daemon: Daemon) {
 
 async fn check(daemon: &Daemon) -> Result<()> {
     let Some(config) = daemon.node.read().await.as_ref().map(|node| node.config.clone()) else {
-        return Ok(());
+        return bring_back(daemon).await;
     };
     if look(&config).await?.is_none() {
         return Ok(());
@@ -63,10 +63,29 @@ async fn check(daemon: &Daemon) -> Result<()> {
         node.shutdown().await?;
     }
     let (mut node, _) = Node::start(&daemon.host, moved, identity, roots, None).await?;
-    if let Some(rest) = membership::complete(&node) {
+    if let Some(rest) = voter::complete(&node) {
         node.spawn(rest);
     }
     *place = Some(node);
+    Ok(())
+}
+
+/// Starts a node again that was to change something of itself and could not start afterwards.
+async fn bring_back(daemon: &Daemon) -> Result<()> {
+    let _alone = daemon.changing.lock().await;
+    if daemon.locked.read().await.is_some() {
+        return Ok(());
+    }
+    let mut locked = daemon.locked.write().await;
+    let mut place = daemon.node.write().await;
+    if place.is_some() {
+        return Ok(());
+    }
+    match resume(&daemon.host).await.context("this node cannot start")? {
+        Resumed::Nothing => {}
+        Resumed::Node(node) => *place = Some(*node),
+        Resumed::Locked(node) => *locked = Some(*node),
+    }
     Ok(())
 }
 

@@ -121,8 +121,9 @@ impl Renewal {
     }
 
     fn set_roots(&self, roots: &[RootCert]) -> Result<()> {
-        self.connector.credentials().set_roots(roots)?;
-        Ok(save_roots(&self.files.pki(), roots)?)
+        // On the disk first: what is trusted already is not saved again.
+        save_roots(&self.files.pki(), roots)?;
+        Ok(self.connector.credentials().set_roots(roots)?)
     }
 
     /// Gets a new certificate, only one for that role and of the root it is to be of: a manager whose replica lags

@@ -9,8 +9,8 @@ use swarm_worker::Standing;
 
 use crate::config::NodeConfig;
 use crate::local::Daemon;
-use crate::membership;
 use crate::node::{Node, start_manager};
+use crate::voter;
 
 /// The pause before another try to become what the swarm says.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -80,7 +80,7 @@ async fn promote(daemon: &Daemon, raft_id: u64) -> Result<()> {
     node.config = config;
     node.replace_manager(Some(manager));
     tracing::info!("this node is a manager now");
-    if let Some(rest) = membership::complete(node) {
+    if let Some(rest) = voter::complete(node) {
         node.spawn(rest);
     }
     Ok(())

@@ -29,6 +29,11 @@ impl State {
             if digest(&cluster.join_tokens.worker) != digest(&tokens.worker) {
                 return Err(out_of_date());
             }
+            // One is replaced at a time: else the other one was, meanwhile.
+            let now = &cluster.join_tokens;
+            if now.worker != tokens.worker && now.manager != tokens.manager {
+                return Err(Rejected::OutOfDate("the join tokens".into()));
+            }
             cluster.join_tokens = tokens;
             Ok(())
         })

@@ -2,7 +2,7 @@
 //! without a certificate of it.
 
 use crate::support::{cluster, node_id, rotation, tls_info, tokens};
-use swarm_model::{NodeRole, Timestamp};
+use swarm_model::{JoinTokens, NodeRole, Timestamp};
 use swarm_state::{Change, Command, Rejected, State};
 
 fn apply(state: &mut State, change: Change) -> Result<(), Rejected> {
@@ -112,6 +112,16 @@ fn what_was_made_for_another_authority_is_refused() {
     of_next.worker = "SWMTKN-1-next-s".into();
     let refused = apply(&mut state, Change::SetJoinTokens(of_next));
     assert!(matches!(refused, Err(Rejected::OutOfDate(_))), "tokens of another digest");
-    apply(&mut state, Change::SetJoinTokens(tokens("y"))).unwrap();
-    assert_eq!(state.cluster().unwrap().join_tokens, tokens("y"));
+}
+
+#[test]
+fn a_join_token_that_was_rotated_does_not_come_back() {
+    let mut state = swarm();
+    let now = state.cluster().unwrap().join_tokens.clone();
+    let worker = JoinTokens { worker: tokens("y").worker, ..now.clone() };
+    let manager = JoinTokens { manager: tokens("y").manager, ..now };
+    apply(&mut state, Change::SetJoinTokens(worker.clone())).unwrap();
+    let refused = apply(&mut state, Change::SetJoinTokens(manager));
+    assert!(matches!(refused, Err(Rejected::OutOfDate(_))), "it has the worker token of before");
+    assert_eq!(state.cluster().unwrap().join_tokens, worker);
 }

@@ -416,7 +416,7 @@ fn key_op() -> impl Strategy<Value = Op> {
 pub(crate) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         1 => Just(Op::Plain(Change::CreateCluster(Box::new(cluster())))),
-        1 => Just(Op::Plain(Change::SetJoinTokens(tokens("second")))),
+        1 => Just(Op::Plain(Change::SetJoinTokens(JoinTokens { worker: tokens("second").worker, ..tokens("first") }))),
         1 => prop_oneof![4 => Just(0u8), 1 => Just(1u8)].prop_map(Op::RotateRoot),
         4 => Just(Op::FinishRootRotation),
         1 => (0u8..4, 0u8..3).prop_map(|(n, key)| {

@@ -22,12 +22,12 @@ use tonic::transport::Server;
 use crate::args::{Args, Balancer};
 use crate::config::NodeFiles;
 use crate::locked::LockedNode;
-use crate::membership;
 use crate::moved;
 use crate::node::{Host, Node};
 use crate::roles;
 use crate::socket;
 use crate::twin;
+use crate::voter;
 
 /// The daemon: this host, and the node it is, if it is one.
 #[derive(Clone)]
@@ -156,7 +156,7 @@ pub(crate) async fn resume(host: &Host) -> Result<Resumed> {
         host.files.save(&now)?;
     }
     let (mut node, _) = Node::start(host, now, identity, roots, None).await?;
-    if let Some(rest) = membership::complete(&node) {
+    if let Some(rest) = voter::complete(&node) {
         node.spawn(rest);
     }
     Ok(Resumed::Node(Box::new(node)))

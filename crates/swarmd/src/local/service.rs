@@ -100,6 +100,11 @@ impl NodeService {
                 "this node is already part of a swarm: use \"swarmctl leave\" to leave it first",
             ));
         }
+        if self.0.host.files.load().map_err(failed)?.is_some() {
+            return Err(Status::failed_precondition(
+                "this node is part of a swarm, but cannot start: its log says why, and it goes on trying",
+            ));
+        }
         Ok(())
     }
 }
