@@ -73,6 +73,38 @@ fn locked_swarm(test: &str) -> (Cluster, String) {
     (cluster, key)
 }
 
+/// A new key while a manager is down: that needs the old one once more, and is named. Ends with it locked.
+fn rotate_key_without(cluster: &Cluster, away: &Node, first: &str) -> String {
+    let client = Client::of(away.clone());
+    away.stop_daemon().expect("SIGTERM");
+    let output = cluster.ctl_output("unlock-key --rotate");
+    assert!(output.status.success(), "{}", said(&output));
+    let second = key_of(&String::from_utf8_lossy(&output.stdout));
+    assert_ne!(second, first);
+    let warned = said(&output);
+    for node in cluster.nodes() {
+        let named = warned.contains(&format!("{} at ", node.name()));
+        assert_eq!(named, node.name() == away.name(), "{}: {warned}", node.name());
+    }
+    assert!(warned.contains("former unlock key") && warned.lines().count() == 1, "{warned}");
+    away.start_daemon().expect("swarmd starts again");
+    wait_locked(&client);
+    assert_eq!(unlock(away, &second).expect_err("it has not heard of it"), "Error: invalid key");
+    unlock(away, first).expect("the key it knows");
+
+    let rotated = revision(&cluster.node(1));
+    for node in cluster.nodes() {
+        eventually("the new unlock key everywhere", || match revision(&node) {
+            found if found == rotated => Ok(()),
+            found => Err(format!("{} is at {found}, not {rotated}", node.name())),
+        });
+    }
+    away.restart_daemon().expect("swarmd starts again");
+    wait_locked(&client);
+    assert_eq!(unlock(away, first).expect_err("the old key"), "Error: invalid key");
+    second
+}
+
 /// The root is rotated while a manager is locked. The unlock key stays, also for the keys of the new certificates.
 fn rotate_root_with_a_locked_manager(cluster: &Cluster, locked: &Node, key: &str) {
     let client = Client::of(locked.clone());
@@ -167,19 +199,7 @@ fn managers_that_restart_need_the_unlock_key() {
     assert!(client.ctl("service ls").contains("while-locked"), "it has caught up");
     wait_sealed(&three, true);
 
-    // A new key: the old one is of no use any more.
-    let second = key_of(&cluster.ctl("unlock-key --rotate"));
-    assert_ne!(second, first);
-    let rotated = revision(&cluster.node(1));
-    for node in cluster.nodes() {
-        eventually("the new unlock key everywhere", || match revision(&node) {
-            found if found == rotated => Ok(()),
-            found => Err(format!("{} is at {found}, not {rotated}", node.name())),
-        });
-    }
-    three.restart_daemon().expect("swarmd starts again");
-    wait_locked(&client);
-    assert_eq!(unlock(&three, &first).expect_err("the old key"), "Error: invalid key");
+    let second = rotate_key_without(&cluster, &three, &first);
     rotate_root_with_a_locked_manager(&cluster, &three, &second);
 
     // A worker has nothing to lock.
