@@ -6,6 +6,7 @@
 //! | [`client`](Client) | `swarmctl` on one node: commands, tasks, nodes, networks |
 //! | [`calls`](Calls) | what the sample image's tools say from inside a task: calls, names, pings |
 //! | [`calls_while`] | calls that go on while something changes |
+//! | [`host`](containers) | what is on a host itself: its containers; `swarmd` as a command |
 //! | [`kernel`] | what the kernel of a node really holds: balancers, namespaces |
 //! | [`capture`](Capture) | what really is on the underlay |
 //! | [`registry`], [`debian`] | a registry, and images of Debian packages for it |
@@ -24,6 +25,7 @@ pub mod checks;
 mod client;
 mod cluster;
 pub mod debian;
+mod host;
 pub mod image;
 pub mod kernel;
 mod load;
@@ -36,5 +38,6 @@ pub use calls::{Answer, Calls};
 pub use capture::Capture;
 pub use client::{Client, Task};
 pub use cluster::Cluster;
+pub use host::{containers, said, swarmd};
 pub use load::calls_while;
 pub use wait::{PATIENCE, eventually};

@@ -1,16 +1,11 @@
 //! Autolock: a manager that restarts does nothing but keep its containers going until it is given the unlock key.
 
-use std::collections::BTreeSet;
-use std::process::{Command, Output};
+use std::process::Command;
 
-use swarm_integration_tests::{Client, Cluster, eventually};
+use swarm_integration_tests::{Client, Cluster, containers, eventually, said};
 use swarm_playground::{Binaries, Node};
 
 const LOCKED: &str = "Swarm is encrypted and needs to be unlocked before it can be used.";
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).trim_end().to_owned()
-}
 
 /// `swarmctl unlock` with a key on its standard input; what it said if it failed.
 fn unlock(node: &Node, key: &str) -> Result<(), String> {
@@ -24,15 +19,6 @@ fn key_of(text: &str) -> String {
     let mut words = text.split_whitespace();
     let key = words.find(|word| word.starts_with("SWMKEY-1-"));
     key.unwrap_or_else(|| panic!("no unlock key: {text}")).to_owned()
-}
-
-/// Process ids, on the machine, of the containers of `whoami` on a host.
-fn containers(node: &Node) -> BTreeSet<i32> {
-    let is_whoami = |pid: &i32| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm"))
-            .is_ok_and(|name| name.trim() == "whoami")
-    };
-    node.processes().expect("processes of a host").into_iter().filter(is_whoami).collect()
 }
 
 /// Whether the secrets of a manager's disk are as they must be.
@@ -85,6 +71,71 @@ fn locked_swarm(test: &str) -> (Cluster, String) {
         cluster.client_of(number).ctl(&format!("join --token {} {address}:2377", token.trim()));
     }
     (cluster, key)
+}
+
+/// A new key while a manager is down: that needs the old one once more, and is named. Ends with it locked.
+fn rotate_key_without(cluster: &Cluster, away: &Node, first: &str) -> String {
+    let client = Client::of(away.clone());
+    away.stop_daemon().expect("SIGTERM");
+    let output = cluster.ctl_output("unlock-key --rotate");
+    assert!(output.status.success(), "{}", said(&output));
+    let second = key_of(&String::from_utf8_lossy(&output.stdout));
+    assert_ne!(second, first);
+    let warned = said(&output);
+    for node in cluster.nodes() {
+        let named = warned.contains(&format!("{} at ", node.name()));
+        assert_eq!(named, node.name() == away.name(), "{}: {warned}", node.name());
+    }
+    assert!(warned.contains("former unlock key") && warned.lines().count() == 1, "{warned}");
+    away.start_daemon().expect("swarmd starts again");
+    wait_locked(&client);
+    assert_eq!(unlock(away, &second).expect_err("it has not heard of it"), "Error: invalid key");
+    unlock(away, first).expect("the key it knows");
+
+    let rotated = revision(&cluster.node(1));
+    for node in cluster.nodes() {
+        eventually("the new unlock key everywhere", || match revision(&node) {
+            found if found == rotated => Ok(()),
+            found => Err(format!("{} is at {found}, not {rotated}", node.name())),
+        });
+    }
+    away.restart_daemon().expect("swarmd starts again");
+    wait_locked(&client);
+    assert_eq!(unlock(away, first).expect_err("the old key"), "Error: invalid key");
+    second
+}
+
+/// The root is rotated while a manager is locked. The unlock key stays, also for the keys of the new certificates.
+fn rotate_root_with_a_locked_manager(cluster: &Cluster, locked: &Node, key: &str) {
+    let client = Client::of(locked.clone());
+    cluster.ctl("ca --rotate --detach");
+    let root = cluster.ctl("ca");
+    eventually("a rotation that waits for the locked manager alone", || {
+        let info = said(&cluster.ctl_output("info"));
+        let waiting = info.split_once("waits for certificates of: ").map_or("", |(_, names)| names);
+        let held = |node: &Node| waiting.contains(&format!("{} (", node.name()));
+        match cluster.nodes().iter().all(|node| held(node) == (node.name() == locked.name())) {
+            true => Ok(()),
+            false => Err(info),
+        }
+    });
+    unlock(locked, key).expect("the key");
+    wait_answers(&client);
+    eventually("the end of the rotation", || {
+        let info = cluster.ctl("info");
+        if info.contains("Root Rotation In Progress: true") { Err(info) } else { Ok(()) }
+    });
+    for node in cluster.nodes() {
+        wait_sealed(&node, true);
+        let identity = std::fs::read_to_string(node.state_dir().join("pki/node.pem"));
+        let identity = identity.expect("a certificate").replace('\r', "");
+        assert!(identity.contains(root.trim()), "{} has another root's", node.name());
+    }
+    locked.restart_daemon().expect("swarmd starts again");
+    wait_locked(&client);
+    unlock(locked, key).expect("the same key");
+    wait_answers(&client);
+    client.ctl(&format!("node update --label-add after=rotation {}", locked.name()));
 }
 
 #[test]
@@ -148,21 +199,8 @@ fn managers_that_restart_need_the_unlock_key() {
     assert!(client.ctl("service ls").contains("while-locked"), "it has caught up");
     wait_sealed(&three, true);
 
-    // A new key: the old one is of no use any more.
-    let second = key_of(&cluster.ctl("unlock-key --rotate"));
-    assert_ne!(second, first);
-    let rotated = revision(&cluster.node(1));
-    for node in cluster.nodes() {
-        eventually("the new unlock key everywhere", || match revision(&node) {
-            found if found == rotated => Ok(()),
-            found => Err(format!("{} is at {found}, not {rotated}", node.name())),
-        });
-    }
-    three.restart_daemon().expect("swarmd starts again");
-    wait_locked(&client);
-    assert_eq!(unlock(&three, &first).expect_err("the old key"), "Error: invalid key");
-    unlock(&three, &second).expect("the new key");
-    wait_answers(&client);
+    let second = rotate_key_without(&cluster, &three, &first);
+    rotate_root_with_a_locked_manager(&cluster, &three, &second);
 
     // A worker has nothing to lock.
     cluster.ctl(&format!("node demote {}", three.name()));

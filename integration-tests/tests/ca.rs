@@ -5,17 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use serde_json::Value;
-use swarm_integration_tests::{Client, Cluster, calls_while, eventually};
+use swarm_integration_tests::{Client, Cluster, calls_while, containers, eventually, said, swarmd};
 use swarm_playground::Node;
-
-/// Process ids, on the machine, of the containers of `whoami` on a host.
-fn containers(node: &Node) -> BTreeSet<i32> {
-    let is_whoami = |pid: &i32| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm"))
-            .is_ok_and(|name| name.trim() == "whoami")
-    };
-    node.processes().expect("processes of a host").into_iter().filter(is_whoami).collect()
-}
 
 /// Everything that a rotation must leave as it is: containers, daemons, sessions. (A busy machine may make a session
 /// silent for too long.)
@@ -66,6 +57,29 @@ fn wait_for_end(client: &Client) {
         true => Err(info(client)),
         false => Ok(()),
     });
+}
+
+fn wait_until_it_waits_for(client: &Client, names: &[String], absent: &[&str]) {
+    eventually("the rotation to wait for those that are away, and nobody else", || {
+        let said = info(client);
+        let waiting = said.split_once("waits for certificates of: ").map_or("", |(_, w)| w);
+        let held = |name: &String| waiting.contains(&format!("{name} ("));
+        let found: Vec<_> = names.iter().filter(|name| held(name)).collect();
+        if found == absent { Ok(()) } else { Err(said) }
+    });
+}
+
+#[track_caller]
+fn wait_changed_over(client: &Client, nodes: &[Node], root: &str) {
+    eventually("every node to trust the new root alone", || {
+        let trusts = |node: &&Node| {
+            let known = &node_of(client, node.name())["Description"]["TLSInfo"];
+            known["TrustRoot"].as_str().is_some_and(|pem| pem.trim_end() == root)
+        };
+        let late: Vec<_> = nodes.iter().filter(|node| !trusts(node)).map(Node::name).collect();
+        if late.is_empty() { Ok(()) } else { Err(format!("{late:?} do not")) }
+    });
+    nodes.iter().for_each(|node| assert_changed_over(client, node, root));
 }
 
 fn root(client: &Client) -> String {
@@ -162,15 +176,7 @@ fn a_rotation_waits_for_every_node_and_outlives_its_leader() {
     }
     cluster.ctl("ca --rotate --detach");
     let second = root(&cluster);
-    let named = |absent: &[&str]| {
-        eventually("the rotation to wait for those that are away, and nobody else", || {
-            let said = info(&cluster);
-            let waiting = said.split_once("waits for certificates of: ").map_or("", |(_, w)| w);
-            let held = |name: &String| waiting.contains(&format!("{name} ("));
-            let found: Vec<_> = names.iter().filter(|name| held(name)).collect();
-            if found == absent { Ok(()) } else { Err(said) }
-        });
-    };
+    let named = |absent: &[&str]| wait_until_it_waits_for(&cluster, &names, absent);
     named(&[&names[3], &names[4]]);
     assert!(info(&cluster).contains("Root Rotation In Progress: true"));
 
@@ -203,17 +209,7 @@ fn a_rotation_waits_for_every_node_and_outlives_its_leader() {
     cluster.ctl(&format!("node rm --force {}", names[4]));
     wait_for_end(&cluster);
     assert_eq!(root(&cluster), third);
-    eventually("every node to trust the new root alone", || {
-        let trusts = |name: &String| {
-            let known = &node_of(&cluster, name)["Description"]["TLSInfo"];
-            known["TrustRoot"].as_str().is_some_and(|pem| pem.trim_end() == third)
-        };
-        let late: Vec<_> = names[..4].iter().filter(|name| !trusts(name)).collect();
-        if late.is_empty() { Ok(()) } else { Err(format!("{late:?} do not")) }
-    });
-    for number in 1..=4 {
-        assert_changed_over(&cluster, &cluster.node(number), &third);
-    }
+    wait_changed_over(&cluster, &cluster.nodes()[..4], &third);
 
     // The one that was removed is told what to do when it comes back.
     lost.start_daemon().expect("swarmd starts again");
@@ -226,4 +222,70 @@ fn a_rotation_waits_for_every_node_and_outlives_its_leader() {
     let address = cluster.node(2).address();
     removed.ctl(&format!("join --token {} {address}:2377", token(&cluster, "manager")));
     assert_eq!(root(&removed), third);
+}
+
+/// A manager that goes on alone, and a swarm that begins anew from a backup, both in the middle of a rotation.
+#[test]
+fn a_rotation_goes_on_after_the_last_resorts() {
+    let cluster = Cluster::with("ca-last", |options| {
+        options.nodes = 3;
+        options.managers = Some(2);
+    });
+    let names: Vec<_> = cluster.nodes().iter().map(|node| node.name().to_owned()).collect();
+    let [one, two, three] = [1, 2, 3].map(|number| cluster.node(number));
+    three.kill_daemon().expect("kill -9");
+    let first = root(&cluster);
+    cluster.ctl("ca --rotate --detach");
+    let next = root(&cluster);
+    assert_ne!(next, first);
+    wait_until_it_waits_for(&cluster, &names, &[&names[2]]);
+    let backup = one.state_dir().with_file_name("backup-of-test").to_string_lossy().into_owned();
+    cluster.ctl(&format!("backup {backup}"));
+
+    // The other manager is lost; the survivor goes on, and gives up who is away.
+    two.kill().expect("power cut");
+    eventually("a swarm without a quorum", || {
+        let said = info(&cluster);
+        if said.contains("no quorum for") { Ok(()) } else { Err(said) }
+    });
+    cluster.ctl("init --force-new-cluster");
+    wait_until_it_waits_for(&cluster, &names, &[&names[2]]);
+    assert_eq!(root(&cluster), next);
+    cluster.ctl(&format!("node rm --force {}", names[2]));
+    wait_for_end(&cluster);
+    wait_changed_over(&cluster, &[one.clone()], &next);
+
+    // The survivor is lost too: a host without a state begins anew at its address.
+    cluster.ctl("leave --force");
+    one.stop_daemon().expect("SIGTERM");
+    let (state_dir, address) = (one.state_dir(), one.address().to_string());
+    let state_dir = state_dir.to_string_lossy();
+    let words = ["restore", &backup, "--state-dir", &state_dir, "--advertise-addr", &address];
+    let restored = swarmd(&one, &words);
+    assert!(restored.status.success(), "{}", said(&restored));
+    one.start_daemon().expect("swarmd on the restored state");
+    one.wait_for_daemon().expect("swarmd answers");
+    wait_until_it_waits_for(&cluster, &names, &[&names[2]]);
+    assert_eq!(root(&cluster), next);
+    let is_former = |node: &&Value| node["Hostname"] == names[0] && node["ManagerStatus"] == "";
+    let nodes = cluster.list("node ls");
+    let former = nodes.iter().find(is_former).expect("the node that this host was");
+    cluster.ctl(&format!("node rm --force {}", former["ID"].as_str().expect("an id")));
+
+    // Who was away for all of that knows the first root only, and where the managers were.
+    three.start_daemon().expect("swarmd starts again");
+    wait_for_end(&cluster);
+    two.start().expect("boot");
+    eventually("the former manager to be a node of the restored swarm", || {
+        let nodes = cluster.list("node ls");
+        let is_back = |node: &Value| node["Hostname"] == names[1] && node["Status"] == "Ready";
+        if nodes.iter().any(is_back) { Ok(()) } else { Err(format!("{nodes:?}")) }
+    });
+    wait_changed_over(&cluster, &cluster.nodes(), &next);
+    cluster.create_service("web", "--replicas 3");
+    one.restart_daemon().expect("swarmd starts again");
+    eventually("the restarted manager", || {
+        let output = cluster.ctl_output("service scale web=4");
+        if output.status.success() { Ok(()) } else { Err(said(&output)) }
+    });
 }

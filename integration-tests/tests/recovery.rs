@@ -1,28 +1,6 @@
 //! The last resorts: a manager that goes on without the others, and a swarm that begins anew from a backup.
 
-use std::collections::BTreeSet;
-
-use swarm_integration_tests::{Client, Cluster, eventually};
-use swarm_playground::{Binaries, Node};
-
-fn swarmd(node: &Node, words: &[&str]) -> std::process::Output {
-    let program = Binaries::locate().expect("built programs").swarmd;
-    let program = program.to_string_lossy();
-    node.exec(["timeout", "60", &program].iter().chain(words)).expect("swarmd runs")
-}
-
-fn said(output: &std::process::Output) -> String {
-    String::from_utf8_lossy(&output.stderr).trim_end().to_owned()
-}
-
-/// Process ids, on the machine, of the containers of `whoami` on a host.
-fn containers(node: &Node) -> BTreeSet<i32> {
-    let is_whoami = |pid: &i32| {
-        std::fs::read_to_string(format!("/proc/{pid}/comm"))
-            .is_ok_and(|name| name.trim() == "whoami")
-    };
-    node.processes().expect("processes of a host").into_iter().filter(is_whoami).collect()
-}
+use swarm_integration_tests::{Client, Cluster, containers, eventually, said, swarmd};
 
 fn wait_field(client: &Client, name: &str, field: &str, value: &str) {
     eventually(&format!("{field} of {name} to be {value}"), || {

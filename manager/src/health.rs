@@ -26,7 +26,7 @@ pub fn warnings(raft: &Status, state: &State) -> Vec<String> {
             "the quorum is at risk: of {voters} managers {} {} reachable and {majority} are needed, so one more loss ends all changes; missing: {}; bring it back, or if it is lost for good remove it (swarmctl node rm --force) and add another",
             voters - missing.len(),
             if voters - missing.len() == 1 { "is" } else { "are" },
-            named(&missing, state).join(", "),
+            named(missing.iter().copied(), state).join(", "),
         ));
     }
     warnings
@@ -34,7 +34,7 @@ pub fn warnings(raft: &Status, state: &State) -> Vec<String> {
 
 /// That there is no quorum, since when, who does not answer, and what to do; empty if there is one. `missing`
 /// are the managers that were just found not to answer.
-pub fn quorum_lost(raft: &Status, state: &State, missing: &[&Member]) -> String {
+pub fn quorum_lost(raft: &Status, state: &State, missing: &[Member]) -> String {
     let Some(since) = raft.quorum_lost_since else { return String::new() };
     let voters = raft.voters.len();
     let missing = match missing {
@@ -46,6 +46,17 @@ pub fn quorum_lost(raft: &Status, state: &State, missing: &[&Member]) -> String 
         since.elapsed().as_secs(),
         voters / 2 + 1,
     )
+}
+
+/// That managers which have just been found not to answer are yet to hear of a changed unlock key; empty if there are none.
+pub(crate) fn former_key_needed(state: &State, missing: &[Member]) -> Vec<String> {
+    if missing.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "keep the former unlock key: these managers do not answer now, and need it once more when they come back: {}",
+        named(missing, state).join(", ")
+    )]
 }
 
 /// Whether a manager answers the leader, or else, without one, was last known to be there as a node.
@@ -66,12 +77,12 @@ fn node_of<'a>(voter: &Member, state: &'a State) -> Option<&'a Node> {
     state.nodes().find(is_it).map(AsRef::as_ref)
 }
 
-fn named(members: &[&Member], state: &State) -> Vec<String> {
-    let name = |member: &&Member| match node_of(member, state) {
+fn named<'a>(members: impl IntoIterator<Item = &'a Member>, state: &State) -> Vec<String> {
+    let name = |member: &Member| match node_of(member, state) {
         Some(node) => format!("{} at {}", node.description.hostname, member.addr),
         None => member.to_string(),
     };
-    members.iter().map(name).collect()
+    members.into_iter().map(name).collect()
 }
 
 #[cfg(test)]
@@ -159,11 +170,20 @@ mod tests {
         let (mut status, state) = swarm(3, &[1]);
         assert_eq!(quorum_lost(&status, &state, &[]), "");
         status.quorum_lost_since = Some(Instant::now() - Duration::from_secs(7));
-        let missing: Vec<&Member> = status.voters[1..].iter().collect();
-        let said = quorum_lost(&status, &state, &missing);
+        let said = quorum_lost(&status, &state, &status.voters[1..]);
         for part in ["for 7 s", "2 of its 3", "host-2 at", "host-3 at", "--force-new-cluster"] {
             assert!(said.contains(part), "{said}");
         }
         assert!(warnings(&status, &state).is_empty());
+    }
+
+    #[test]
+    fn who_has_not_heard_of_a_new_unlock_key_is_named_in_one_line() {
+        let (status, state) = swarm(3, &[1]);
+        assert!(former_key_needed(&state, &[]).is_empty());
+        let said = former_key_needed(&state, &status.voters[1..]);
+        let [line] = &*said else { panic!("{said:?}") };
+        assert!(line.contains("keep the former unlock key") && line.lines().count() == 1, "{line}");
+        assert!(line.ends_with(": host-2 at 192.0.2.2:2377, host-3 at 192.0.2.3:2377"), "{line}");
     }
 }

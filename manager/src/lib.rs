@@ -32,6 +32,7 @@ pub mod membership;
 pub mod peer;
 pub mod peers;
 pub mod plan;
+mod probe;
 pub mod proposer;
 mod reports;
 mod sessions;

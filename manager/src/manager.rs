@@ -34,6 +34,7 @@ use crate::membership::MembershipService;
 use crate::peer::PeerService;
 use crate::peers::Peers;
 use crate::plan::waiting_for;
+use crate::probe;
 use crate::proposer::Proposer;
 use crate::reports::Reports;
 use crate::sessions::Sessions;
@@ -334,18 +335,7 @@ impl Manager {
         if status.quorum_lost_since.is_none() {
             return String::new();
         }
-        let mut calls = JoinSet::new();
-        for voter in status.voters.iter().filter(|voter| voter.id != status.id).cloned() {
-            let connector = self.options.connector.clone();
-            calls.spawn(async move {
-                let call = connector.connect(&voter.addr, ExpectedPeer::Manager);
-                let answers = tokio::time::timeout(PROBE, call).await.is_ok_and(|r| r.is_ok());
-                (!answers).then_some(voter.id)
-            });
-        }
-        let missing = calls.join_all().await;
-        let missing: Vec<_> =
-            status.voters.iter().filter(|v| missing.contains(&Some(v.id))).collect();
+        let missing = probe::missing(&self.options.connector, &status, PROBE).await;
         health::quorum_lost(&status, &self.store().read(), &missing)
     }
 

@@ -5,6 +5,7 @@ use std::io::{BufRead, IsTerminal};
 use swarm_proto::control::{UnlockKeyRequest, UnlockRequest, UpdateSwarmRequest};
 use tokio::sync::oneshot;
 
+use super::warnings;
 use crate::args::{UnlockKey, UpdateSwarm};
 use crate::client::{Client, ask};
 use crate::error::Error;
@@ -50,7 +51,9 @@ async fn read_key() -> Result<String, Error> {
 
 pub(super) async fn unlock_key(mut client: Client, flags: &UnlockKey) -> Result<(), Error> {
     let request = UnlockKeyRequest { rotate: flags.rotate };
-    let key = client.control.unlock_key(ask(request)).await?.into_inner().unlock_key;
+    let answer = client.control.unlock_key(ask(request)).await?.into_inner();
+    warnings(&answer.warnings);
+    let key = answer.unlock_key;
     if key.is_empty() {
         return Err(Error::Failed("no unlock key is set".to_owned()));
     }
@@ -65,7 +68,9 @@ pub(super) async fn unlock_key(mut client: Client, flags: &UnlockKey) -> Result<
 
 pub(super) async fn update(mut client: Client, flags: &UpdateSwarm) -> Result<(), Error> {
     let request = UpdateSwarmRequest { autolock: flags.autolock };
-    let key = client.control.update_swarm(ask(request)).await?.into_inner().unlock_key;
+    let answer = client.control.update_swarm(ask(request)).await?.into_inner();
+    warnings(&answer.warnings);
+    let key = answer.unlock_key;
     output::line("Swarm updated.")?;
     if key.is_empty() { Ok(()) } else { output::line(&format!("\n{}", how_to_unlock(&key))) }
 }

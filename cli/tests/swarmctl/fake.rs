@@ -29,6 +29,8 @@ pub(crate) struct World {
     pub(crate) images: Vec<Value>,
     pub(crate) stale: String,
     pub(crate) unlock_key: String,
+    /// What is said when that is changed.
+    pub(crate) key_warnings: Vec<String>,
     /// What each watch in turn says; a watch too many never says anything.
     pub(crate) watches: VecDeque<Vec<Result<Progress, Status>>>,
     /// Updates to refuse as out of date.
@@ -231,15 +233,20 @@ impl Control for Api {
         request: Request<UpdateSwarmRequest>,
     ) -> Answer<UnlockKeyResponse> {
         let on = request.into_inner().autolock;
-        self.world().unlock_key = if on { "SWMKEY-1-k" } else { "" }.to_owned();
-        Ok(Response::new(UnlockKeyResponse { unlock_key: self.world().unlock_key.clone() }))
+        let mut world = self.world();
+        world.unlock_key = if on { "SWMKEY-1-k" } else { "" }.to_owned();
+        let (unlock_key, warnings) = (world.unlock_key.clone(), world.key_warnings.clone());
+        Ok(Response::new(UnlockKeyResponse { unlock_key, warnings }))
     }
 
     async fn unlock_key(&self, request: Request<UnlockKeyRequest>) -> Answer<UnlockKeyResponse> {
+        let mut world = self.world();
+        let mut warnings = vec![];
         if request.into_inner().rotate {
-            self.world().unlock_key.push_str("-new");
+            world.unlock_key.push_str("-new");
+            warnings.clone_from(&world.key_warnings);
         }
-        Ok(Response::new(UnlockKeyResponse { unlock_key: self.world().unlock_key.clone() }))
+        Ok(Response::new(UnlockKeyResponse { unlock_key: world.unlock_key.clone(), warnings }))
     }
 
     async fn list_nodes(&self, _: Request<Empty>) -> Answer<Documents> {

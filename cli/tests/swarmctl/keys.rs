@@ -33,6 +33,19 @@ fn unlock_keys_are_shown_with_what_to_do_with_them() {
     assert!(run(&fake, "init --autolock").ok().contains("\n    SWMKEY-1-k\n"));
 }
 
+#[test]
+fn managers_that_need_a_former_key_are_named_beside_the_new_one() {
+    let fake = Fake::new();
+    fake.world().unlock_key = "SWMKEY-1-k".to_owned();
+    fake.world().key_warnings = vec!["keep it for b".to_owned()];
+    let said = run(&fake, "unlock-key -q --rotate");
+    assert_eq!((said.code, &*said.stdout), (Some(0), "SWMKEY-1-k-new\n"), "{said:?}");
+    assert_eq!(said.stderr, "warning: keep it for b\n");
+    assert_eq!(run(&fake, "unlock-key -q").ok(), "SWMKEY-1-k-new\n");
+    let said = run(&fake, "update --autolock=false");
+    assert_eq!((&*said.stdout, &*said.stderr), ("Swarm updated.\n", "warning: keep it for b\n"));
+}
+
 fn piped(fake: &Fake, text: &str) -> Ran {
     let mut child = spawn(swarmctl(fake, "unlock").stdin(Stdio::piped()));
     let mut stdin = child.stdin.take().unwrap();
