@@ -371,3 +371,44 @@ fn a_host_with_a_new_address_goes_on_under_it() {
     Client::of(leader).ctl("service scale web=12");
     assert_serving(&cluster, &asked.tasks("web"), vip, true);
 }
+
+#[test]
+fn the_original_of_a_copy_that_was_started_first_is_kept_out() {
+    let cluster = cluster("copyfirst");
+    let leader = leader(&cluster, &cluster);
+    let original = (1..=3).map(|n| cluster.node(n)).find(|node| node.name() != leader.name());
+    let original = original.expect("a follower");
+    let (asked, other) = (Client::of(leader), cluster.node(4));
+    original.stop_daemon().expect("SIGTERM");
+    other.stop_daemon().expect("SIGTERM");
+    for part in ["node.json", "pki", "raft"] {
+        let to = other.state_dir().join(part).display().to_string();
+        let from = original.state_dir().join(part).display().to_string();
+        original.run(["sh", "-c", &format!("rm -rf {to} && cp -a {from} {to}")]).expect("a copy");
+    }
+    let id = asked.inspect(&format!("node inspect {}", original.name()))["ID"].clone();
+    let id = id.as_str().expect("an id");
+    let place = other.address().to_string();
+    let wait_copy_in_use = || {
+        eventually(&format!("the node at {place}"), || {
+            let node = asked.inspect(&format!("node inspect {id}"));
+            let manager = &node["ManagerStatus"];
+            let there = node["Status"]["Addr"] == place.as_str()
+                && node["Status"]["State"] == "ready"
+                && manager["Addr"] == format!("{place}:2377")
+                && manager["Reachability"] == "reachable";
+            if there { Ok(()) } else { Err(node.to_string()) }
+        });
+    };
+    other.start_daemon().expect("start swarmd on the copy");
+    wait_copy_in_use();
+
+    original.start_daemon().expect("start swarmd again");
+    let said = format!("this manager stops: node {id} runs already");
+    eventually("the original's end as a manager", || {
+        let log = std::fs::read_to_string(original.log_file()).expect("a log");
+        if log.contains(&said) { Ok(()) } else { Err(log) }
+    });
+    wait_copy_in_use();
+    asked.ctl("service scale web=4");
+}

@@ -232,3 +232,37 @@ fn a_node_removed_by_force_gives_up_its_tasks() {
         if left.trim().is_empty() { Ok(()) } else { Err(left) }
     });
 }
+
+#[test]
+fn a_node_that_cannot_start_is_kept_and_tried_again() {
+    let cluster = hosts("bringback", 2);
+    let (client, two) = (cluster.client_of(2), cluster.node(2));
+    cluster.ctl("init");
+    let join =
+        format!("join --token {} {}:2377", token(&cluster, "worker"), cluster.node(1).address());
+    client.ctl(&join);
+    wait_field(&cluster, two.name(), "Status", "Ready");
+    // As after a change of address that the node could not start with, but for good.
+    let shell = |line: &str| {
+        let dir = two.state_dir();
+        two.run(["sh", "-c", &format!("cd {} && {line}", dir.display())]).expect(line);
+    };
+    shell("mkdir kept && cp -a node.json pki kept");
+    client.ctl("leave");
+    wait_field(&cluster, two.name(), "Status", "Down");
+    shell("cp kept/node.json .");
+    for line in ["init", &join] {
+        assert_says(&client.refused(line, 1), &["part of a swarm", "cannot start"]);
+    }
+    eventually("words in the log", || {
+        let log = std::fs::read_to_string(two.log_file()).expect("a log");
+        if log.contains("cannot start: this node has lost its certificate") {
+            Ok(())
+        } else {
+            Err(log)
+        }
+    });
+    shell("rm -rf pki && cp -a kept/pki .");
+    wait_field(&cluster, two.name(), "Status", "Ready");
+    assert_says(&client.refused("init", 1), &["already part of a swarm"]);
+}

@@ -12,6 +12,7 @@ use swarm_proto::dispatch::{
     Certified, Describe, FromNode, Heartbeat, ManagerAddress, Standing, TaskReport, ToNode, Trust,
     from_node, to_node,
 };
+use swarm_raft::{Raft, Role};
 use swarm_state::{Change, Rejected};
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -46,6 +47,7 @@ pub struct DispatcherService {
     pub(crate) managers: Managers,
     /// The node that this manager is part of.
     pub(crate) own: NodeId,
+    pub(crate) raft: Raft,
     pub(crate) connector: Connector,
 }
 
@@ -64,12 +66,7 @@ impl DispatcherService {
         if !self.managers.includes_this() {
             return Err(Status::unavailable("this manager is not part of the swarm any more"));
         }
-        if *node != self.own {
-            let known = self.store.read().node(node.as_str()).cloned();
-            let known = known.map(|known| known.description.listen_addr.clone());
-            let known = known.unwrap_or_default();
-            twin::refuse(&self.connector, node, &known, &description.listen_addr).await?;
-        }
+        self.refuse_copy(node, &description.listen_addr).await?;
         let change = Change::DescribeNode {
             id: node.clone(),
             description: Box::new(description),
@@ -88,6 +85,19 @@ impl DispatcherService {
             return Err(Status::unavailable("this manager lags behind: try another"));
         }
         Ok(())
+    }
+
+    async fn refuse_copy(&self, node: &NodeId, addr: &str) -> Result<(), Status> {
+        // One that goes on alone may be reached by its former address, too.
+        if *node == self.own && self.raft.status().borrow().role == Role::Leader {
+            return Ok(());
+        }
+        // What is known by the manager of a copy is of before it was copied.
+        let current = self.raft.read_barrier().await;
+        current.map_err(|error| Status::unavailable(error.to_string()))?;
+        let known = self.store.read().node(node.as_str()).cloned();
+        let known = known.map(|known| known.description.listen_addr.clone());
+        twin::refuse(&self.connector, node, &known.unwrap_or_default(), addr).await
     }
 
     /// Never waits for anything but the node: while it waited, the node would seem silent.

@@ -185,6 +185,7 @@ impl Manager {
             reports: reports.clone(),
             managers: managers.clone(),
             own: options.node_id.clone(),
+            raft: raft.clone(),
             connector: options.connector.clone(),
         };
         let mut loops = JoinSet::new();

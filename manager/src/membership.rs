@@ -213,8 +213,12 @@ impl Membership for MembershipService {
                 "manager {raft_id} at {addr} is not part of the swarm"
             )));
         }
-        self.refuse_copy(raft_id, &addr).await?;
-        self.raft.add_voter(raft_id, addr).await.map_err(membership_error)?;
+        let voter = swarm_raft::Member { id: raft_id, addr };
+        if self.raft.status().borrow().voters.contains(&voter) {
+            return Ok(Response::new(Empty {}));
+        }
+        self.refuse_copy(raft_id, &voter.addr).await?;
+        self.raft.add_voter(raft_id, voter.addr).await.map_err(membership_error)?;
         Ok(Response::new(Empty {}))
     }
 

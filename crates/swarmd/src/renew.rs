@@ -1,5 +1,5 @@
 //! A node's certificate is renewed between 50 and 80 % of its life, and at once when it is not of the root that the
-//! swarm's certificates are to be of. Everything goes on meanwhile.
+//! swarm's certificates are to be of, or when its key was in clear on a disk that is locked now. Everything goes on meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,10 +51,12 @@ impl Renewal {
     pub(crate) async fn run(self) {
         let mut changes = self.connector.credentials().changes();
         let mut trust = self.trust.clone();
+        let mut exposed = self.files.vault().exposed();
         let spread = rand::random();
         loop {
             changes.mark_unchanged();
             trust.mark_unchanged();
+            exposed.mark_unchanged();
             let due = match self.keep_up(spread).await {
                 Ok(due) => due,
                 Err(e) => {
@@ -68,6 +70,7 @@ impl Renewal {
                 () = until(due) => Ok(()),
                 changed = changes.changed() => changed,
                 changed = trust.changed() => changed,
+                changed = exposed.changed() => changed,
             };
             if changed.is_err() {
                 return;
@@ -82,7 +85,10 @@ impl Renewal {
             self.take_up(&trust)?;
         }
         let identity = self.identity()?;
-        if !self.is_of_wanted_root() || identity.renew_at(spread) <= OffsetDateTime::now_utc() {
+        if !self.is_of_wanted_root()
+            || *self.files.vault().exposed().borrow()
+            || identity.renew_at(spread) <= OffsetDateTime::now_utc()
+        {
             self.renew(identity.role()).await?;
         }
         Ok(self.identity()?.renew_at(spread))

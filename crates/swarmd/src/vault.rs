@@ -9,6 +9,7 @@ use swarm_model::ManagerLock;
 use swarm_pki::{NodeIdentity, PeerIdentity, Role, Stored, UnlockKey};
 use swarm_raft::SealKey;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 use crate::keyfile::{Found, KeyFile};
 
@@ -25,6 +26,7 @@ pub(crate) struct Vault {
     pki: PathBuf,
     file: KeyFile,
     open: Mutex<Option<Open>>,
+    exposed: watch::Sender<bool>,
 }
 
 /// The key of the Raft files, once it is known.
@@ -38,7 +40,19 @@ struct Open {
 impl Vault {
     /// Of the node with these directories.
     pub(crate) fn new(raft: PathBuf, pki: PathBuf) -> Vault {
-        Vault { file: KeyFile::new(&raft), raft, pki, open: Mutex::default() }
+        Vault {
+            file: KeyFile::new(&raft),
+            raft,
+            pki,
+            open: Mutex::default(),
+            exposed: watch::Sender::default(),
+        }
+    }
+
+    /// Whether the key of the certificate was on the disk in clear before this manager was locked: then it is to have
+    /// another one.
+    pub(crate) fn exposed(&self) -> watch::Receiver<bool> {
+        self.exposed.subscribe()
     }
 
     fn open(&self) -> MutexGuard<'_, Option<Open>> {
@@ -90,7 +104,9 @@ impl Vault {
 
     /// Writes this node's certificate and private key.
     pub(crate) fn save_identity(&self, identity: &NodeIdentity) -> Result<()> {
-        self.write_identity(identity, self.open().as_ref())
+        self.write_identity(identity, self.open().as_ref())?;
+        self.exposed.send_replace(false);
+        Ok(())
     }
 
     /// A worker's key is never sealed: there would be nothing to open it with.
@@ -165,6 +181,9 @@ impl Vault {
             write_identity()?;
             write_key()?;
         }
+        if new.locked && !now.locked {
+            self.exposed.send_replace(identity.is_some());
+        }
         tracing::info!(locked = new.locked, revision = new.revision, "autolock follows the swarm");
         *open = Some(new);
         Ok(())
@@ -226,6 +245,10 @@ mod tests {
         first.save_identity(&manager).unwrap();
         first.lock(&lock(Some(1), 5)).unwrap();
         assert!(!first.is_locked().unwrap() && !has_clear_key(dir.path()));
+        assert!(*first.exposed().borrow(), "its key was in clear");
+        first.save_identity(&identity(Role::Manager)).unwrap();
+        assert!(!*first.exposed().borrow());
+        first.save_identity(&manager).unwrap();
         first.lock(&lock(None, 4)).unwrap(); // replayed
         first.lock(&lock(Some(2), 9)).unwrap();
 

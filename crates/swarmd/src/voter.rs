@@ -66,24 +66,30 @@ struct Candidate {
 
 impl Candidate {
     async fn run(self) {
-        let mut status = self.raft.status();
+        let status = self.raft.status();
+        // Of a copy, the log is of before it was copied: the others must say so, too.
+        let mut confirmed = false;
         let mut said = String::new();
         loop {
-            let now = status.borrow_and_update().clone();
+            let now = status.borrow().clone();
             let ended = matches!(now.role, Role::Stopped | Role::Failed(_));
-            if ended || self.is_among(&now.voters) {
+            confirmed |= now.role == Role::Leader;
+            if ended || (confirmed && self.is_among(&now.voters)) {
                 return;
             }
-            if let Err(e) = self.ask_as(&now.role).await {
-                let e = format!("{e:#}");
-                // Once, not at every try.
-                if e != said {
-                    tracing::warn!("{e}");
+            match self.ask_as(&now.role).await {
+                Ok(()) => confirmed = now.role != Role::Removed,
+                Err(e) => {
+                    let e = format!("{e:#}");
+                    // Once, not at every try.
+                    if e != said {
+                        tracing::warn!("{e}");
+                    }
+                    said = e;
                 }
-                said = e;
             }
             // Either it takes a moment to show, or a manager is asked again.
-            let _ = tokio::time::timeout(RETRY_PAUSE, status.changed()).await;
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 

@@ -17,21 +17,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Control {
     pub(super) async fn set_autolock_now(&self, on: bool) -> Result<UnlockKeyResponse, Status> {
         let unlock_key = on.then(fresh);
-        self.barrier().await?;
-        let had_key = !self.unlock_key_text().is_empty();
+        let had_key = !self.unlock_key_text().await?.is_empty();
         self.proposer.propose_one(Change::SetAutoLock { unlock_key }).await?;
         let warnings = if had_key && !on { self.former_key_needed().await } else { vec![] };
-        Ok(UnlockKeyResponse { unlock_key: self.unlock_key_text(), warnings })
+        Ok(UnlockKeyResponse { unlock_key: self.unlock_key_text().await?, warnings })
     }
 
     pub(super) async fn unlock_key_now(&self, rotate: bool) -> Result<UnlockKeyResponse, Status> {
         if !rotate {
-            self.barrier().await?;
-            return Ok(UnlockKeyResponse { unlock_key: self.unlock_key_text(), warnings: vec![] });
+            let unlock_key = self.unlock_key_text().await?;
+            return Ok(UnlockKeyResponse { unlock_key, warnings: vec![] });
         }
         self.proposer.propose_one(Change::RotateUnlockKey { unlock_key: fresh() }).await?;
         let warnings = self.former_key_needed().await;
-        Ok(UnlockKeyResponse { unlock_key: self.unlock_key_text(), warnings })
+        Ok(UnlockKeyResponse { unlock_key: self.unlock_key_text().await?, warnings })
     }
 
     /// Which managers are yet to hear of the change that was just made, in words.
@@ -41,10 +40,12 @@ impl Control {
         health::former_key_needed(&self.store.read(), &missing)
     }
 
-    fn unlock_key_text(&self) -> String {
+    /// Empty if there is none.
+    async fn unlock_key_text(&self) -> Result<String, Status> {
+        self.barrier().await?;
         let state = self.store.read();
         let key = state.cluster().and_then(|cluster| cluster.manager_lock.unlock_key.clone());
-        key.map(|key| key.0).unwrap_or_default()
+        Ok(key.map(|key| key.0).unwrap_or_default())
     }
 }
 

@@ -38,8 +38,17 @@ impl LocalControl {
         Ok(manager.control())
     }
 
-    /// Locks this manager itself by what was just changed, before its user is told that it is.
-    async fn lock_as_the_swarm_says(&self) -> Result<(), Status> {
+    /// Locks this manager itself by what was just changed, before its user is told that it is. If it cannot, the user
+    /// is still told the key: the other managers have it.
+    async fn lock_as_the_swarm_says(&self, answer: &mut Response<UnlockKeyResponse>) {
+        if let Err(e) = self.try_to_lock().await {
+            let warning =
+                format!("the swarm has it, this manager not yet, and goes on trying: {e:#}");
+            answer.get_mut().warnings.push(warning);
+        }
+    }
+
+    async fn try_to_lock(&self) -> anyhow::Result<()> {
         let lock = {
             let node = self.0.node.read().await;
             let manager = node.as_ref().and_then(|node| node.manager.as_ref());
@@ -48,10 +57,7 @@ impl LocalControl {
         };
         let Some(lock) = lock else { return Ok(()) };
         let vault = Arc::clone(self.0.host.files.vault());
-        let locked = tokio::task::spawn_blocking(move || vault.lock(&lock)).await;
-        let locked = locked.map_err(|e| Status::internal(e.to_string()))?;
-        locked
-            .map_err(|e| Status::internal(format!("the swarm has it, this manager not yet: {e:#}")))
+        tokio::task::spawn_blocking(move || vault.lock(&lock)).await?
     }
 }
 
@@ -67,14 +73,14 @@ impl ControlApi for LocalControl {
         &self,
         request: Request<UpdateSwarmRequest>,
     ) -> Answer<UnlockKeyResponse> {
-        let answer = self.manager().await?.update_swarm(request).await?;
-        self.lock_as_the_swarm_says().await?;
+        let mut answer = self.manager().await?.update_swarm(request).await?;
+        self.lock_as_the_swarm_says(&mut answer).await;
         Ok(answer)
     }
 
     async fn unlock_key(&self, request: Request<UnlockKeyRequest>) -> Answer<UnlockKeyResponse> {
-        let answer = self.manager().await?.unlock_key(request).await?;
-        self.lock_as_the_swarm_says().await?;
+        let mut answer = self.manager().await?.unlock_key(request).await?;
+        self.lock_as_the_swarm_says(&mut answer).await;
         Ok(answer)
     }
 
