@@ -253,7 +253,7 @@ fn a_rotation_goes_on_after_the_last_resorts() {
     assert_eq!(root(&cluster), next);
     cluster.ctl(&format!("node rm --force {}", names[2]));
     wait_for_end(&cluster);
-    wait_changed_over(&cluster, &[one.clone()], &next);
+    wait_changed_over(&cluster, std::slice::from_ref(&one), &next);
 
     // The survivor is lost too: a host without a state begins anew at its address.
     cluster.ctl("leave --force");
