@@ -214,6 +214,21 @@ fn managers_that_restart_need_the_unlock_key() {
 
     client.ctl("update --autolock=false");
     cluster.nodes().iter().for_each(|node| wait_sealed(node, false));
+    // The key of its certificate has been in clear: locked again, it gets another one.
+    let certificate = || {
+        let text = std::fs::read_to_string(dir.join("pki/node.pem")).expect("a certificate");
+        let end = text.find("-----END CERTIFICATE").expect("its end");
+        text[..end].to_owned()
+    };
+    let exposed = certificate();
+    client.ctl("update --autolock");
+    wait_sealed(&three, true);
+    eventually("another certificate", || match certificate() {
+        found if found == exposed => Err(found),
+        _ => Ok(()),
+    });
+    client.ctl("update --autolock=false");
+    cluster.nodes().iter().for_each(|node| wait_sealed(node, false));
     assert!(client.refused("unlock-key", 1).contains("no unlock key is set"));
     assert!(client.refused("unlock-key --rotate", 1).contains("autolock is not turned on"));
     three.restart_daemon().expect("swarmd starts again");

@@ -1,5 +1,6 @@
 //! A node's session with one of the managers: it hears what concerns it and says what it did.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use swarm_model::{ManagerAddress, NodeDescription, TlsInfo, ViewDelta, codec};
@@ -66,7 +67,8 @@ pub(crate) async fn open(
     description: &NodeDescription,
     trouble: &watch::Sender<String>,
 ) -> Result<Session, Removed> {
-    let mut said = String::new();
+    // By address.
+    let mut said: HashMap<String, String> = HashMap::new();
     loop {
         for manager in managers.all() {
             match Session::open(identity, &manager, description).await {
@@ -78,11 +80,11 @@ pub(crate) async fn open(
                 Err(e) => {
                     let text = e.message().to_owned();
                     // The same failure of the same manager is said once, not five times a second.
-                    if text != said {
+                    if said.get(&manager.addr) != Some(&text) {
                         tracing::warn!("no session with the manager at {}: {text}", manager.addr);
-                        said = text;
                         trouble
-                            .send_replace(format!("no manager answers: {}: {said}", manager.addr));
+                            .send_replace(format!("no manager answers: {}: {text}", manager.addr));
+                        said.insert(manager.addr, text);
                     }
                 }
             }
