@@ -8,6 +8,7 @@
 //! | `output` | tables, JSON, times and sizes as people read them |
 //! | `client` | the connection to `swarmd` |
 //! | `follow`, `progress` | waiting until a change is in force, and showing it |
+//! | `signals` | being ended by a signal |
 //! | `terminal` | raw mode and size of the terminal |
 //! | `units`, `filter`, `natural` | durations and sizes as flags, `--filter`, natural order |
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ mod output;
 mod progress;
 mod rotation;
 mod rows;
+mod signals;
 mod terminal;
 mod units;
 mod usage;

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use swarm_model::{Cluster, NodeDescription, NodeId, TaskId, TaskStatus, codec, node_hostname};
 use swarm_pki::{Connector, PkiError, RootCert, require_node};
 use swarm_proto::dispatch::dispatcher_server::Dispatcher;
@@ -100,12 +102,27 @@ impl DispatcherService {
         twin::refuse(&self.connector, node, &known.unwrap_or_default(), addr).await
     }
 
-    /// Never waits for anything but the node: while it waited, the node would seem silent.
+    /// Hears on, whatever is waited for: else the node would seem silent.
     async fn listen(&self, session: &Session, mut incoming: Streaming<FromNode>) {
-        // An error or the end of the stream: the node opens another session.
-        while let Ok(Some(FromNode { message: Some(message) })) = incoming.message().await {
+        let mut is_first = true;
+        let mut first = None;
+        loop {
+            let heard = tokio::select! {
+                heard = incoming.message() => heard,
+                revision = stored(&mut first) => {
+                    session.acknowledged(revision);
+                    continue;
+                }
+            };
+            // An error or the end of the stream: the node opens another session.
+            let Ok(Some(FromNode { message: Some(message) })) = heard else { return };
             session.heard();
             match message {
+                // By then the node has said which tasks did not survive its absence. It counts as up to date only when
+                // these do not count as running any more.
+                from_node::Message::Acknowledged(ack) if std::mem::take(&mut is_first) => {
+                    first = Some((ack.revision, self.reports.stored().boxed()));
+                }
                 from_node::Message::Acknowledged(ack) => session.acknowledged(ack.revision),
                 from_node::Message::Reports(reports) => {
                     let statuses = reports.reports.iter().filter_map(status_of);
@@ -216,6 +233,18 @@ impl DispatcherService {
             let _ = to_node.try_send(Err(removed(&session.node)));
         }
     }
+}
+
+/// An acknowledgement that counts when the future ends.
+type Held = (u64, BoxFuture<'static, ()>);
+
+/// Waits until the revision that is held back may count; for ever, if there is none.
+async fn stored(held: &mut Option<Held>) -> u64 {
+    let Some((revision, stored)) = held else { return std::future::pending().await };
+    stored.await;
+    let revision = *revision;
+    *held = None;
+    revision
 }
 
 /// Whom a node is to trust, and by whom it is to be trusted.

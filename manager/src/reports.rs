@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use swarm_model::{NodeId, NodeState, TaskId, TaskStatus, TlsInfo};
 use swarm_state::Change;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tonic::Code;
 
 use crate::proposer::Proposer;
@@ -25,21 +25,30 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Reports {
     waiting: Arc<Mutex<Waiting>>,
     news: Arc<Notify>,
+    /// How many of the reports on tasks that were ever taken are in the state.
+    stored: watch::Sender<u64>,
     store: Store,
 }
 
 #[derive(Default)]
 struct Waiting {
     statuses: BTreeMap<TaskId, TaskStatus>,
-    /// In the order they came, so that none waits for ever.
-    order: VecDeque<TaskId>,
+    /// In the order they came, so that none waits for ever; each with its number.
+    order: VecDeque<(u64, TaskId)>,
+    /// How many reports were ever taken.
+    taken: u64,
     troubles: BTreeMap<NodeId, String>,
     certificates: BTreeMap<NodeId, TlsInfo>,
 }
 
 impl Reports {
     pub(crate) fn new(store: Store) -> Reports {
-        Reports { waiting: Arc::default(), news: Arc::default(), store }
+        Reports {
+            waiting: Arc::default(),
+            news: Arc::default(),
+            stored: watch::Sender::new(0),
+            store,
+        }
     }
 
     /// Queues a node's reports on its own tasks; others are none of its business.
@@ -55,6 +64,16 @@ impl Reports {
         }
         drop(waiting);
         self.news.notify_one();
+    }
+
+    /// Waits until all reports on tasks that were added before this call are in the state.
+    pub(crate) fn stored(&self) -> impl Future<Output = ()> + Send + use<> {
+        let taken = self.lock().taken;
+        let mut stored = self.stored.subscribe();
+        async move {
+            // An error means that the manager ends.
+            drop(stored.wait_for(|stored| *stored >= taken).await);
+        }
     }
 
     /// Queues why a node's data plane lags behind; nodes are listed with it.
@@ -79,7 +98,10 @@ impl Reports {
     /// Proposes what was reported; ends with the manager.
     pub(crate) async fn gather(self, proposer: Proposer) {
         loop {
-            let batch = self.lock().take();
+            let (batch, number) = {
+                let mut waiting = self.lock();
+                (waiting.take(), waiting.done())
+            };
             if batch.is_empty() {
                 self.news.notified().await;
                 continue;
@@ -93,6 +115,7 @@ impl Reports {
                 }
                 tokio::time::sleep(RETRY_PAUSE).await; // between tries at a cluster in election
             }
+            self.stored.send_replace(number);
         }
     }
 
@@ -103,14 +126,21 @@ impl Reports {
 
 impl Waiting {
     fn add(&mut self, id: TaskId, status: TaskStatus) {
+        self.taken += 1;
         match self.statuses.get_mut(&id) {
             Some(former) if status.state < former.state => {}
             Some(former) => *former = status,
             None => {
-                self.order.push_back(id.clone());
+                self.order.push_back((self.taken, id.clone()));
                 self.statuses.insert(id, status);
             }
         }
+    }
+
+    /// The number of the last report before which none is waiting. (One that took the place of another waits as that
+    /// did.)
+    fn done(&self) -> u64 {
+        self.order.front().map_or(self.taken, |(number, _)| number - 1)
     }
 
     fn take(&mut self) -> Vec<Change> {
@@ -120,7 +150,7 @@ impl Waiting {
             .map(|(id, tls_info)| Change::SetNodeTls { id, tls_info });
         let mut batch: Vec<Change> = troubles.chain(certificates).take(BATCH).collect();
         while batch.len() < BATCH
-            && let Some(id) = self.order.pop_front()
+            && let Some((_, id)) = self.order.pop_front()
         {
             batch.extend(self.statuses.remove(&id).map(|status| Change::ReportTask { id, status }));
         }
@@ -181,6 +211,24 @@ mod tests {
             .take_while(|size| *size > 0)
             .collect();
         assert_eq!(sizes, [BATCH, BATCH, 1]);
+    }
+
+    #[test]
+    fn a_report_is_done_once_it_and_all_before_it_were_taken() {
+        let mut waiting = Waiting::default();
+        waiting.add("a".into(), status(TaskState::Running));
+        assert_eq!(waiting.done(), 0);
+        waiting.take();
+        assert_eq!(waiting.done(), 1);
+        for at in 0..BATCH + 1 {
+            waiting.add(format!("{at:05}").as_str().into(), status(TaskState::Running));
+        }
+        // In the place of the first.
+        waiting.add("00000".into(), status(TaskState::Failed));
+        waiting.take();
+        assert_eq!(waiting.done(), 1 + BATCH as u64);
+        waiting.take();
+        assert_eq!(waiting.done(), 1 + BATCH as u64 + 2);
     }
 
     #[test]

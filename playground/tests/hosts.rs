@@ -22,7 +22,7 @@ fn pings(from: &Node, to: &str) -> bool {
     from.exec(["ping", "-c1", "-W1", to]).unwrap().status.success()
 }
 
-/// After a partition neighbour entries are in their retry interval: an answer may take a second.
+/// After a partition or a power cut neighbour entries are in their retry interval: an answer may take a second.
 fn wait_for_ping(from: &Node, to: &str) {
     wait_until("an answer to ping", Duration::from_secs(5), || {
         if pings(from, to) { Ok(()) } else { Err(format!("{} does not reach {to}", from.name())) }
@@ -216,7 +216,7 @@ fn a_power_cut_ends_everything_and_the_disk_stays() {
 
     two.start().unwrap();
     two.wait_for_daemon().unwrap();
-    assert!(pings(&one, &two.address().to_string()));
+    wait_for_ping(&one, &two.address().to_string());
     assert_eq!(two.run(["cat", "/sys/class/net/eth0/address"]).unwrap(), mac);
     assert_eq!(read(&two.state_dir().join("boots")).lines().count(), 2);
     assert!(matches!(two.start().unwrap_err(), Error::NodeState { .. }));

@@ -65,7 +65,7 @@ pub(crate) struct Work {
     /// To be acknowledged once the tasks were told...
     revision: Option<u64>,
     /// ...which they were, of as many changes, and these are in the file: a `swarmd` that is restarted must
-    /// not take up a view older than what was acknowledged.
+    /// not take up a view older than what was acknowledged. Nor is it before the tasks have said what became of them.
     told: Option<u64>,
     /// What the manager was told of a failure; empty for none.
     admitted: String,
@@ -109,11 +109,14 @@ async fn reborn(incarnation: &mut Option<watch::Receiver<u64>>) {
     }
 }
 
-/// Waits until so many changes are in the file; for ever, if none is given.
-async fn kept(kept: &mut watch::Receiver<u64>, changes: Option<u64>) {
+/// Waits until so many changes are in the file, and the tasks have said whether they run; for ever, if none is given.
+async fn kept(kept: &mut watch::Receiver<u64>, supervisor: &Supervisor, changes: Option<u64>) {
     match changes {
-        // An error means that the file's task has panicked: nothing is remembered any more, as it says.
-        Some(changes) => drop(kept.wait_for(|kept| *kept >= changes).await),
+        Some(changes) => {
+            // An error means that the file's task has panicked: nothing is remembered any more, as it says.
+            drop(kept.wait_for(|kept| *kept >= changes).await);
+            supervisor.settled().await;
+        }
         None => std::future::pending().await,
     }
 }
@@ -159,7 +162,7 @@ impl Agent {
                     self.certify(&mut line).await;
                 },
                 (what, result) = ended(&mut job) => self.finish(what, result, &mut line).await,
-                () = kept(&mut self.kept, self.work.told) => self.acknowledge(&mut line).await,
+                () = kept(&mut self.kept, &self.supervisor, self.work.told) => self.acknowledge(&mut line).await,
                 _ = audit.tick() => self.work.audit = true,
                 () = reborn(&mut incarnation) => self.introduce_anew(&mut line),
                 () = sleep(RETRY_PAUSE), if self.work.failed => self.work.failed = false,

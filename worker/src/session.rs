@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use swarm_model::{ManagerAddress, NodeDescription, TlsInfo, ViewDelta, codec};
+use swarm_model::{ManagerAddress, NodeDescription, TaskId, TaskStatus, TlsInfo, ViewDelta, codec};
 use swarm_pki::ExpectedPeer;
 use swarm_proto::dispatch::dispatcher_client::DispatcherClient;
 use swarm_proto::dispatch::{
@@ -54,6 +54,7 @@ pub(crate) struct Session {
     incoming: Streaming<ToNode>,
     heard_at: Instant,
     outgoing: mpsc::Sender<FromNode>,
+    acknowledgements: mpsc::Sender<u64>,
     helpers: tokio::task::JoinSet<()>,
 }
 
@@ -123,9 +124,11 @@ impl Session {
         identity.reporter.resend();
         let mut helpers = tokio::task::JoinSet::new();
         helpers.spawn(show_life(outgoing.clone()));
-        helpers.spawn(send_reports(outgoing.clone(), identity.reporter.clone()));
+        let (acknowledgements, revisions) = mpsc::channel(1); // the next is due after another view
+        helpers.spawn(send_reports(outgoing.clone(), identity.reporter.clone(), revisions));
         let (incoming, heard_at) = (incoming.into_inner(), Instant::now());
-        Ok(Session { manager: manager.clone(), incoming, heard_at, outgoing, helpers })
+        let manager = manager.clone();
+        Ok(Session { manager, incoming, heard_at, outgoing, acknowledgements, helpers })
     }
 
     /// The next thing the manager says; none when the session is over. Nothing is lost if it is not waited
@@ -175,9 +178,10 @@ impl Session {
         None
     }
 
-    /// Tells the manager that the node's data plane is at this revision.
+    /// Tells the manager that the node's data plane is at this revision, after what the tasks have reported up to now.
     pub(crate) async fn acknowledge(&self, revision: u64) {
-        self.say(from_node::Message::Acknowledged(Acknowledged { revision })).await;
+        // A session that is over, or stuck, says so at the next `hear`.
+        let _ = timeout(SILENCE, self.acknowledgements.send(revision)).await;
     }
 
     /// Tells the manager why the node's data plane lags behind; an empty reason takes that back.
@@ -208,20 +212,37 @@ async fn show_life(outgoing: mpsc::Sender<FromNode>) {
     }
 }
 
-async fn send_reports(outgoing: mpsc::Sender<FromNode>, reporter: Reporter) {
+/// Sends reports, and acknowledgements when there are none: a manager that takes the node to be up to date is to know
+/// first which of its tasks do not run.
+async fn send_reports(
+    outgoing: mpsc::Sender<FromNode>,
+    reporter: Reporter,
+    mut revisions: mpsc::Receiver<u64>,
+) {
     loop {
-        for some in reporter.take().await.chunks(REPORTS) {
-            let reports = some.iter().map(|(id, status)| TaskReport {
-                task_id: id.to_string(),
-                status: codec::encode(status).into(),
-            });
-            let message = from_node::Message::Reports(TaskReports { reports: reports.collect() });
+        let messages = tokio::select! {
+            biased;
+            taken = reporter.take() => taken.chunks(REPORTS).map(reports).collect::<Vec<_>>(),
+            revision = revisions.recv() => match revision {
+                Some(revision) => vec![from_node::Message::Acknowledged(Acknowledged { revision })],
+                None => return,
+            },
+        };
+        for message in messages {
             // What a broken session loses is sent again in the next one.
             if outgoing.send(FromNode { message: Some(message) }).await.is_err() {
                 return;
             }
         }
     }
+}
+
+fn reports(some: &[(TaskId, TaskStatus)]) -> from_node::Message {
+    let reports = some.iter().map(|(id, status)| TaskReport {
+        task_id: id.to_string(),
+        status: codec::encode(status).into(),
+    });
+    from_node::Message::Reports(TaskReports { reports: reports.collect() })
 }
 
 #[cfg(test)]

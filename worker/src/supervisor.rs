@@ -18,13 +18,21 @@ pub(crate) struct Supervisor {
     orders: BTreeMap<TaskId, watch::Sender<Order>>,
     found: BTreeMap<String, ContainerState>,
     running: JoinSet<()>,
+    /// Each task that is yet to say what became of its container has a receiver.
+    unsettled: watch::Sender<()>,
 }
 
 impl Supervisor {
     /// `found` are the containers that an earlier `swarmd` left.
     pub(crate) fn new(tools: Arc<Tools>, found: Vec<Adopted>) -> Supervisor {
         let found = found.into_iter().map(|container| (container.id, container.state)).collect();
-        Supervisor { tools, orders: BTreeMap::new(), found, running: JoinSet::new() }
+        Supervisor {
+            tools,
+            orders: BTreeMap::new(),
+            found,
+            running: JoinSet::new(),
+            unsettled: watch::Sender::new(()),
+        }
     }
 
     /// Takes over the containers that run, as a remembered view has them. Nothing is started or given up
@@ -54,6 +62,12 @@ impl Supervisor {
         }
     }
 
+    /// Waits until each task that the managers think to run has said whether it does: after a restart of the node
+    /// it may not.
+    pub(crate) async fn settled(&self) {
+        self.unsettled.closed().await;
+    }
+
     fn have(&mut self, task: &Arc<Task>) {
         let order = Order::Have(Arc::clone(task));
         if let Some(orders) = self.orders.get(&task.id) {
@@ -64,7 +78,8 @@ impl Supervisor {
         self.orders.insert(task.id.clone(), sender);
         let found = self.found.remove(task.id.as_str());
         let tools = Arc::clone(&self.tools);
-        self.running.spawn(Supervised::run(Arc::clone(task), receiver, tools, found));
+        let unsettled = self.unsettled.subscribe();
+        self.running.spawn(Supervised::run(Arc::clone(task), receiver, tools, found, unsettled));
     }
 
     /// Removes containers and sandboxes of tasks that no manager knows any more. To be called once, with

@@ -44,6 +44,8 @@ pub(crate) struct Supervised {
     pid: i32,
     /// As long as it is held, the layers below the container's root cannot be removed.
     image: Option<Image>,
+    /// Held until it has said whether it runs, if the managers think so.
+    unsettled: Option<watch::Receiver<()>>,
 }
 
 /// Why a task did not come to run.
@@ -57,19 +59,24 @@ enum Refusal {
 }
 
 impl Supervised {
-    /// `found` is the container of this task that an earlier `swarmd` left.
+    /// `found` is the container of this task that an earlier `swarmd` left. `unsettled` is dropped once it
+    /// has said what became of that.
     pub(crate) async fn run(
         task: Arc<Task>,
         orders: watch::Receiver<Order>,
         tools: Arc<Tools>,
         found: Option<ContainerState>,
+        unsettled: watch::Receiver<()>,
     ) {
-        let mut this = Supervised { task, orders, tools, pid: 0, image: None };
+        let mut this =
+            Supervised { task, orders, tools, pid: 0, image: None, unsettled: Some(unsettled) };
         if !this.task.is_finished() {
             this.live(found).await;
         } else if matches!(found, Some(ContainerState::Running(_))) {
+            this.unsettled = None;
             this.end_what_should_have().await;
         }
+        this.unsettled = None;
         this.until_forgotten().await;
     }
 
@@ -77,14 +84,19 @@ impl Supervised {
         let started = match found {
             Some(ContainerState::Running(started)) => {
                 self.pid = started.pid;
-                self.adopt().await
+                let adopted = self.adopt().await;
+                self.unsettled = None;
+                adopted
             }
             // What became of it is what `wait` says, below.
             Some(ContainerState::Exited(_) | ContainerState::Starting) => Ok(()),
             None if self.task.status.state >= TaskState::Starting => {
                 Err(Refusal::Failed("the container is gone: the node was restarted".into(), 137))
             }
-            None => self.start().await,
+            None => {
+                self.unsettled = None; // nobody thinks that it runs
+                self.start().await
+            }
         };
         let end = match started {
             Ok(()) => self.watch_over().await,

@@ -10,6 +10,7 @@ use crate::args::{UnlockKey, UpdateSwarm};
 use crate::client::{Client, ask};
 use crate::error::Error;
 use crate::output;
+use crate::signals::EndSignals;
 use crate::terminal::Mode;
 
 pub(super) async fn unlock(mut client: Client) -> Result<(), Error> {
@@ -20,6 +21,8 @@ pub(super) async fn unlock(mut client: Client) -> Result<(), Error> {
 
 /// A line of standard input; what is typed there is not shown.
 async fn read_key() -> Result<String, Error> {
+    // Before anything is hidden: a signal that ended us at once would leave it so.
+    let mut signals = EndSignals::listen()?;
     let hidden = match std::io::stdin().is_terminal() {
         true => Some(Mode::unseen()?),
         false => None,
@@ -37,9 +40,11 @@ async fn read_key() -> Result<String, Error> {
     });
     let line = tokio::select! {
         line = line => line.unwrap_or_else(|e| Err(std::io::Error::other(e))),
-        _ = tokio::signal::ctrl_c(), if hidden.is_some() => {
-            output::note("");
-            return Err(Error::Exit(130));
+        code = signals.next() => {
+            if hidden.is_some() {
+                output::note("");
+            }
+            return Err(Error::Exit(code));
         }
     };
     if hidden.is_some() {

@@ -6,7 +6,7 @@ use swarm_proto::control::exec_input::Input;
 use swarm_proto::control::exec_output::Output;
 use swarm_proto::control::{ExecInput, ExecOutput, ExecStart};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -14,6 +14,7 @@ use tonic::Streaming;
 use crate::args::Exec;
 use crate::client::Client;
 use crate::error::Error;
+use crate::signals::{EndSignals, listen};
 use crate::terminal::{self, Mode};
 
 /// Bytes of standard input in one message.
@@ -31,12 +32,14 @@ pub(super) async fn run(mut client: Client, flags: Exec) -> Result<(), Error> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     send(&sender, Input::Start(start(flags))).await;
     let output = client.control.exec(ReceiverStream::new(receiver)).await?.into_inner();
+    // Before the terminal is changed: a signal that ended us at once would leave it raw.
+    let signals = EndSignals::listen()?;
     // From here on errors are reported after the terminal is itself again: `_raw` ends before this function does.
     let _raw = if interactive && tty { Some(Mode::raw()?) } else { None };
     if interactive {
         tokio::spawn(pump_stdin(sender.clone()));
     }
-    let code = attend(output, &sender, tty).await?;
+    let code = attend(output, signals, &sender, tty).await?;
     if code == 0 { Ok(()) } else { Err(Error::Exit(code)) }
 }
 
@@ -78,20 +81,16 @@ async fn pump_stdin(sender: Sender) {
 /// Writes what the command writes, until it ends; gives its exit code.
 async fn attend(
     mut output: Streaming<ExecOutput>,
+    mut signals: EndSignals,
     sender: &Sender,
     tty: bool,
 ) -> Result<u8, Error> {
     let mut resized = listen(SignalKind::window_change())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut hang_up = listen(SignalKind::hangup())?;
     loop {
         // When a signal ends us, swarmd ends the command: we hang up.
         let message = tokio::select! {
             message = output.message() => message?,
-            _ = interrupt.recv() => return Ok(128 + 2),
-            _ = terminate.recv() => return Ok(128 + 15),
-            _ = hang_up.recv() => return Ok(128 + 1),
+            code = signals.next() => return Ok(code),
             _ = resized.recv() => {
                 if let Some(size) = terminal::size().filter(|_| tty) {
                     send(sender, Input::Resize(size)).await;
@@ -108,10 +107,6 @@ async fn attend(
             None => return Err(Error::Lost("the command ended without an exit code".to_owned())),
         }
     }
-}
-
-fn listen(kind: SignalKind) -> Result<Signal, Error> {
-    signal(kind).map_err(|e| Error::io("listen for signals", e))
 }
 
 async fn write(mut to: impl tokio::io::AsyncWrite + Unpin, bytes: &[u8]) -> Result<(), Error> {

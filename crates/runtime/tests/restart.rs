@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use common::{World, alive, eventually};
 use nix::sys::signal::{Signal, kill};
@@ -47,7 +48,10 @@ async fn containers_go_on_and_are_taken_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_in_the_daemons_absence_is_known() {
     let world = World::new();
-    let started = world.start_by_earlier_daemon(&world.sh("x", "echo last; exec sleep 1000")).await;
+    let script = "echo last; echo > /tmp/said; exec sleep 1000";
+    let started = world.start_by_earlier_daemon(&world.sh("x", script)).await;
+    let said = format!("/proc/{}/root/tmp/said", started.pid);
+    eventually("it has said its last word", || Path::new(&said).exists()).await;
     let shim = world.shim("x");
     kill(Pid::from_raw(started.pid), Signal::SIGKILL).unwrap();
     eventually("the shim has ended", || !alive(shim)).await;

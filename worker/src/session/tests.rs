@@ -20,8 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 type Said = mpsc::Receiver<Result<ToNode, Status>>;
 
-/// Says in one session what it was given to say; refuses the others.
-struct Manager(Mutex<Option<Said>>);
+/// Says in one session what it was given to say, and passes on what it hears; refuses the others.
+struct Manager {
+    said: Mutex<Option<Said>>,
+    heard: mpsc::UnboundedSender<from_node::Message>,
+}
 
 #[tonic::async_trait]
 impl Dispatcher for Manager {
@@ -29,9 +32,15 @@ impl Dispatcher for Manager {
 
     async fn session(
         &self,
-        _: Request<Streaming<FromNode>>,
+        request: Request<Streaming<FromNode>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        match self.0.lock().unwrap().take() {
+        let (mut incoming, heard) = (request.into_inner(), self.heard.clone());
+        tokio::spawn(async move {
+            while let Ok(Some(FromNode { message: Some(message) })) = incoming.message().await {
+                let _ = heard.send(message); // the test may have ended
+            }
+        });
+        match self.said.lock().unwrap().take() {
             Some(said) => Ok(Response::new(ReceiverStream::new(said))),
             None => Err(Status::permission_denied("node n was removed from the swarm")),
         }
@@ -51,6 +60,7 @@ struct World {
     managers: Managers,
     trouble: watch::Sender<String>,
     say: mpsc::Sender<Result<ToNode, Status>>,
+    heard: mpsc::UnboundedReceiver<from_node::Message>,
     serving: JoinHandle<()>,
 }
 
@@ -69,7 +79,8 @@ impl World {
         let incoming =
             TlsAcceptor::new(&own, AcceptorOptions::default()).unwrap().incoming(listener);
         let (say, said) = mpsc::channel(4);
-        let manager = Manager(Mutex::new(Some(said)));
+        let (sender, by_manager) = mpsc::unbounded_channel();
+        let manager = Manager { said: Mutex::new(Some(said)), heard: sender };
         let serving = tokio::spawn(async move {
             let server = swarm_pki::server().add_service(DispatcherServer::new(manager));
             server.serve_with_incoming(incoming).await.unwrap();
@@ -83,6 +94,7 @@ impl World {
             managers: Managers::new(heard, vec![manager]),
             trouble: watch::Sender::default(),
             say,
+            heard: by_manager,
             serving,
         }
     }
@@ -127,6 +139,34 @@ async fn what_was_said_during_long_work_is_heard_after_it() {
     match session.hear().await {
         Some(Heard::Delta(heard)) => assert_eq!(heard, delta),
         _ => panic!("the delta is lost"),
+    }
+}
+
+#[tokio::test]
+async fn what_was_reported_before_an_acknowledgement_arrives_before_it() {
+    let mut world = World::new().await;
+    let session = world.open().await.ok().unwrap();
+    for revision in 1..100 {
+        let status = TaskStatus { err: revision.to_string(), ..TaskStatus::default() };
+        world.identity.reporter.report(&"t".into(), status);
+        session.acknowledge(revision).await;
+    }
+    let mut reported = 0;
+    loop {
+        let heard = tokio::time::timeout(PATIENCE, world.heard.recv());
+        match heard.await.expect("nothing is heard").unwrap() {
+            from_node::Message::Reports(reports) => {
+                let status: TaskStatus = codec::decode(&reports.reports[0].status).unwrap();
+                reported = status.err.parse().unwrap();
+            }
+            from_node::Message::Acknowledged(Acknowledged { revision }) => {
+                assert!(reported >= revision, "{revision} after the report of {reported}");
+                if revision == 99 {
+                    return;
+                }
+            }
+            _ => {}
+        }
     }
 }
 
