@@ -1,10 +1,10 @@
 //! Withdraw before stop: a task is told to stop only when every live node that balances or resolves to
 //! it has acknowledged that it no longer does. So scaling down loses no request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use swarm_model::{Task, TaskState};
+use swarm_model::{NetworkId, NodeId, Task, TaskState};
 use swarm_state::{Change, State};
 
 use super::slots::Slot;
@@ -39,4 +39,41 @@ fn is_withdrawn_everywhere(state: &State, task: &Arc<Task>, facts: &Facts) -> bo
         let alive = state.node(node.as_str()).is_some_and(|node| node.is_alive());
         !alive || facts.nodes.get(&node).is_some_and(|heard| heard.in_force >= revision)
     })
+}
+
+/// A node that the same plan brings back into a network may still send there what it knew when it left: it is waited
+/// for, too.
+pub(super) fn heed_joining(state: &State, facts: &Facts, plan: &mut Plan) {
+    let joining: BTreeSet<(NetworkId, NodeId)> = plan
+        .changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::AssignTask { id, node } => Some((state.task(id.as_str())?, node)),
+            _ => None,
+        })
+        .flat_map(|(task, node)| {
+            task.spec.networks.iter().map(move |network| (network.target.clone(), node.clone()))
+        })
+        .collect();
+    if joining.is_empty() {
+        return;
+    }
+    let too_early = |task: &Task| {
+        let withdrawn = task.withdrawn?;
+        let mut networks = task.networks_attachments.iter().map(|a| &a.network.id);
+        let lags =
+            |node: &NodeId| facts.nodes.get(node).is_none_or(|heard| heard.in_force < withdrawn);
+        let joined = |network: &NetworkId| {
+            joining.iter().any(|(joined, node)| joined == network && lags(node))
+        };
+        networks.any(joined).then(|| task.service_id.clone())
+    };
+    let Plan { changes, waiting, .. } = plan;
+    changes.retain(|change| {
+        let Change::StopTask { id, .. } = change else { return true };
+        let service = state.task(id.as_str()).and_then(|task| too_early(task));
+        let stays = service.is_none();
+        waiting.extend(service);
+        stays
+    });
 }

@@ -75,6 +75,7 @@ pub fn plan(
         }
     }
     schedule::place(state, dirty, &dead, &mut plan);
+    drain::heed_joining(state, facts, &mut plan);
     keys::advance(state, facts, &mut plan);
     root::advance(state, &mut plan);
     plan

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use swarm_model::{NodeState, RestartCondition, TaskState};
+use swarm_model::{Availability, NodeState, RestartCondition, TaskState};
 use swarm_state::Change;
+
+use crate::plan::Plan;
 
 use super::world::{World, node, spec};
 
@@ -52,6 +54,47 @@ fn scaling_down_keeps_the_spread_and_withdraws_first() {
     world.hosts.get_mut(&node(2)).unwrap().lags = false;
     world.converge();
     assert_eq!(per_node(&world, "web"), [1, 1, 1]);
+}
+
+#[test]
+fn a_node_that_comes_back_into_a_network_holds_a_withdrawal_up() {
+    let mut world = World::new(3);
+    world.network("net", "10.9.0.0/24");
+    for name in ["web", "other", "third"] {
+        world.service(spec(name, 1, &["net"]));
+        world.converge();
+    }
+    let place = |world: &World, name: &str| world.running(name)[0].node_id.clone();
+    let (from, returning, late) =
+        (place(&world, "web"), place(&world, "other"), place(&world, "third"));
+    for node in [&returning, &late] {
+        world.hosts.get_mut(node).unwrap().lags = true;
+    }
+    world.scale("web", 0);
+    world.settle();
+    // The last task of a node on the network ends; the next one will be there again.
+    for node in [&from, &late] {
+        world.availability(node, Availability::Pause);
+    }
+    let task = world.running("other")[0].id.clone();
+    world.report(&task, TaskState::Failed);
+    world.advance(10 * SECOND);
+    let assigns = |plan: &Plan| {
+        plan.changes
+            .iter()
+            .any(|c| matches!(c, Change::AssignTask { node, .. } if *node == returning))
+    };
+    while !assigns(&world.peek()) {
+        assert!(world.round(), "a replacement is made");
+    }
+    world.hosts.get_mut(&late).unwrap().in_force = world.state.revision();
+    assert!(assigns(&world.peek()));
+    world.round();
+    let told = |world: &World| world.leaving("web")[0].desired_state == TaskState::Shutdown;
+    assert!(!told(&world), "the node still sends to it what it knew");
+    world.hosts.get_mut(&returning).unwrap().in_force = world.state.revision();
+    world.settle();
+    assert!(told(&world));
 }
 
 #[test]

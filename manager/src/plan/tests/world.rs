@@ -180,6 +180,14 @@ impl World {
         plan
     }
 
+    /// What [`World::decide`] would.
+    pub(super) fn peek(&mut self) -> Plan {
+        let before = (self.dirty.clone(), self.waiting.clone(), self.next_id);
+        let plan = self.decide();
+        (self.dirty, self.waiting, self.next_id) = before;
+        plan
+    }
+
     /// A task on a live node is told to stop only after every live node in its networks has programmed
     /// its withdrawal.
     fn check_stops(&self, plan: &Plan) {
