@@ -8,9 +8,9 @@ use crate::support::{
     cluster, description, network_id, node_id, rotation, service_id, task_id, tls_info, tokens,
 };
 use swarm_model::{
-    Availability, ContainerStatus, EndpointMode, Labels, NetworkAttachmentConfig, NetworkSecret,
-    NetworkSpec, NodeRole, NodeState, Reachability, RestartCondition, ServiceSpec, TaskState,
-    TaskStatus, Timestamp, UnlockKeyText, UpdateState, UpdateStatus, codec,
+    Availability, ContainerStatus, EndpointMode, JoinTokens, Labels, NetworkAttachmentConfig,
+    NetworkSecret, NetworkSpec, NodeRole, NodeState, Reachability, RestartCondition, ServiceSpec,
+    TaskState, TaskStatus, Timestamp, UnlockKeyText, UpdateState, UpdateStatus, codec,
 };
 use swarm_state::{Change, Command, Outcome, Rejected, State};
 
@@ -330,8 +330,16 @@ fn state() -> State {
     let mut state = State::new();
     for (at, (_, change)) in changes.into_iter().enumerate() {
         let now = Timestamp(1_700_000_000_000_000_000 + at as i64);
-        let (results, _) = state.apply(at as u64 + 1, Command { now, changes: vec![change] });
-        assert!(results[0].is_ok(), "{results:?}");
+        let changes = match change {
+            // One token is replaced at a time.
+            Change::SetJoinTokens(new) => {
+                let worker = JoinTokens { worker: new.worker.clone(), ..tokens("first") };
+                vec![Change::SetJoinTokens(worker), Change::SetJoinTokens(new)]
+            }
+            change => vec![change],
+        };
+        let (results, _) = state.apply(at as u64 + 1, Command { now, changes });
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
     }
     let spec = ServiceSpec { name: "other".into(), ..service_spec() };
     let other = Change::CreateService { id: service_id(1), spec: Box::new(spec) };
