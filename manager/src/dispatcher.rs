@@ -95,8 +95,7 @@ impl DispatcherService {
             return Ok(());
         }
         // What is known by the manager of a copy is of before it was copied.
-        let current = self.raft.read_barrier().await;
-        current.map_err(|error| Status::unavailable(error.to_string()))?;
+        self.proposer.barrier().await?;
         let known = self.store.read().node(node.as_str()).cloned();
         let known = known.map(|known| known.description.listen_addr.clone());
         twin::refuse(&self.connector, node, &known.unwrap_or_default(), addr).await

@@ -146,8 +146,7 @@ impl Membership for MembershipService {
     ) -> Result<Response<IssueResponse>, Status> {
         let request = request.into_inner();
         // A replica that lags behind would take a token that was rotated.
-        let current = self.raft.read_barrier().await;
-        current.map_err(|error| Status::unavailable(error.to_string()))?;
+        self.proposer.barrier().await?;
         let cluster = self.cluster()?;
         let role = role_of(&request.token, &cluster)?;
         if request.addr.parse::<SocketAddr>().is_err() {

@@ -16,8 +16,7 @@ pub(crate) async fn missing(
     for voter in status.voters.iter().filter(|voter| voter.id != status.id).cloned() {
         let connector = connector.clone();
         calls.spawn(async move {
-            let call = connector.connect(&voter.addr, ExpectedPeer::Manager);
-            let answers = tokio::time::timeout(patience, call).await.is_ok_and(|r| r.is_ok());
+            let answers = connector.answers(&voter.addr, ExpectedPeer::Manager, patience).await;
             (!answers).then_some(voter)
         });
     }

@@ -36,6 +36,14 @@ impl Proposer {
         Proposer { raft, peers, store }
     }
 
+    /// Waits until what is read here is not older than any change confirmed before.
+    pub(crate) async fn barrier(&self) -> Result<(), Status> {
+        self.raft.read_barrier().await.map_err(|error| match error {
+            ProposeError::NotLeader { .. } => no_leader(),
+            error => Status::unavailable(error.to_string()),
+        })
+    }
+
     /// Proposes one change; answers when it is in force on this manager.
     pub async fn propose_one(&self, change: Change) -> Result<Outcome, Status> {
         let results = self.propose(vec![change]).await?;
@@ -75,9 +83,7 @@ impl Proposer {
                 return Ok(answer);
             }
             if Instant::now() >= deadline {
-                return Err(Status::unavailable(
-                    "the swarm has no leader: too few managers are reachable",
-                ));
+                return Err(no_leader());
             }
             tokio::time::sleep(RETRY_PAUSE).await; // between questions to a cluster in election
         }
@@ -125,6 +131,10 @@ impl Proposer {
             e => not_proposed(e),
         })
     }
+}
+
+fn no_leader() -> Status {
+    Status::unavailable("the swarm has no leader: too few managers are reachable")
 }
 
 fn not_proposed(error: ProposeError) -> Status {

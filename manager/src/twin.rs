@@ -19,12 +19,11 @@ pub(crate) async fn refuse(
     if known == from || known.is_empty() {
         return Ok(());
     }
-    let call = connector.connect(known, ExpectedPeer::Node(node.to_string()));
-    match tokio::time::timeout(PATIENCE, call).await {
-        Ok(Ok(_)) => Err(Status::already_exists(format!(
+    match connector.answers(known, ExpectedPeer::Node(node.to_string()), PATIENCE).await {
+        true => Err(Status::already_exists(format!(
             "node {node} runs already, at {known}: the state of the host at {from} is a copy of its, or the other way round; on the one that is to go, remove node.json from swarmd's state directory, then let it join as a node of its own (swarmctl join)",
         ))),
         // Nobody is there, or somebody else.
-        _ => Ok(()),
+        false => Ok(()),
     }
 }

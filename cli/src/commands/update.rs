@@ -25,8 +25,7 @@ pub(super) async fn run(mut client: Client, flags: &UpdateService) -> Result<(),
             Err(Error::Remote(status))
                 if status.code() == tonic::Code::Aborted && tries < TRIES =>
             {
-                // Somebody else changed the service: let them finish.
-                tokio::time::sleep(Duration::from_millis(20) * tries).await;
+                tokio::time::sleep(Duration::from_millis(20) * tries).await; // somebody else changed it: let them finish
             }
             other => break other?,
         }

@@ -106,6 +106,11 @@ impl Connector {
         })
     }
 
+    /// Whether `expected` answers at `addr` within `patience`.
+    pub async fn answers(&self, addr: &str, expected: ExpectedPeer, patience: Duration) -> bool {
+        tokio::time::timeout(patience, self.connect(addr, expected)).await.is_ok_and(|r| r.is_ok())
+    }
+
     /// Like [`Connector::connect`], but connects at the first RPC. While the node cannot be reached
     /// RPCs fail with `UNAVAILABLE` and the text of the [`ConnectError`]. Must be called within a
     /// tokio runtime.

@@ -18,6 +18,7 @@ mod roles;
 mod server;
 mod socket;
 mod twin;
+mod upkeep;
 mod vault;
 mod voter;
 

@@ -1,21 +1,14 @@
-//! A host whose address changes, at a restart or while it runs: its node goes on under the new one, which the swarm hears
-//! of when the node's session begins anew. Containers live on.
+//! A host whose address has changed: its node goes on under the new one, which the swarm hears of when the node's session
+//! begins anew.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use swarm_overlay::InterfaceAddress;
 
 use crate::config::NodeConfig;
-use crate::local::{Daemon, Resumed, resume};
-use crate::node::Node;
-use crate::voter;
 
-/// How often the host's addresses are looked at: a node without one is soon taken for dead.
-const PERIOD: Duration = Duration::from_secs(1);
-
-/// The configuration to start with. A host that has no address yet starts as it was: [`follow`] will see.
+/// The configuration to start with. A host that has no address yet starts as it was: it is looked at again while it runs.
 pub(crate) async fn now(config: NodeConfig) -> NodeConfig {
     match look(&config).await {
         Ok(moved) => moved.unwrap_or(config),
@@ -26,71 +19,8 @@ pub(crate) async fn now(config: NodeConfig) -> NodeConfig {
     }
 }
 
-/// Moves the node whenever its address has gone and there is another; for ever.
-pub(crate) async fn follow(daemon: Daemon) {
-    let mut said = String::new();
-    loop {
-        tokio::time::sleep(PERIOD).await;
-        let now = match check(&daemon).await {
-            Ok(()) => String::new(),
-            Err(e) => format!("{e:#}"),
-        };
-        // Once, not every few seconds.
-        if !now.is_empty() && now != said {
-            tracing::warn!("{now}");
-        }
-        said = now;
-    }
-}
-
-async fn check(daemon: &Daemon) -> Result<()> {
-    let Some(config) = daemon.node.read().await.as_ref().map(|node| node.config.clone()) else {
-        return bring_back(daemon).await;
-    };
-    if look(&config).await?.is_none() {
-        return Ok(());
-    }
-    let _alone = daemon.changing.lock().await;
-    let mut place = daemon.node.write().await;
-    let Some(node) = place.as_ref() else { return Ok(()) };
-    // It may have changed while we waited.
-    let Some(moved) = look(&node.config).await? else { return Ok(()) };
-    let identity = node.connector.credentials().identity();
-    let identity = identity.context("this node has no certificate")?;
-    let roots = node.connector.credentials().roots();
-    daemon.host.files.save(&moved)?;
-    if let Some(node) = place.take() {
-        node.shutdown().await?;
-    }
-    let (mut node, _) = Node::start(&daemon.host, moved, identity, roots, None).await?;
-    if let Some(rest) = voter::complete(&node) {
-        node.spawn(rest);
-    }
-    *place = Some(node);
-    Ok(())
-}
-
-/// Starts a node again that was to change something of itself and could not start afterwards.
-async fn bring_back(daemon: &Daemon) -> Result<()> {
-    let _alone = daemon.changing.lock().await;
-    if daemon.locked.read().await.is_some() {
-        return Ok(());
-    }
-    let mut locked = daemon.locked.write().await;
-    let mut place = daemon.node.write().await;
-    if place.is_some() {
-        return Ok(());
-    }
-    match resume(&daemon.host).await.context("this node cannot start")? {
-        Resumed::Nothing => {}
-        Resumed::Node(node) => *place = Some(*node),
-        Resumed::Locked(node) => *locked = Some(*node),
-    }
-    Ok(())
-}
-
 /// The configuration with the address that this host has now; none if it still has the former one.
-async fn look(config: &NodeConfig) -> Result<Option<NodeConfig>> {
+pub(crate) async fn look(config: &NodeConfig) -> Result<Option<NodeConfig>> {
     let own = swarm_overlay::addresses(None).await.context("cannot list this host's addresses")?;
     let moved = moved(config, &own)?;
     if let Some(moved) = &moved {

@@ -20,9 +20,9 @@ pub(crate) async fn refuse(
     state_dir: &Path,
 ) -> Result<()> {
     let credentials = Credentials::new(roots, Some(identity.clone()))?;
-    let connector = Connector::new(credentials, ConnectorOptions { connect_timeout: PATIENCE });
+    let connector = Connector::new(credentials, ConnectorOptions::default());
     let own = ExpectedPeer::Node(identity.node_id().to_owned());
-    if connector.connect(&config.advertise_addr, own).await.is_err() {
+    if !connector.answers(&config.advertise_addr, own, PATIENCE).await {
         return Ok(()); // nobody is there, or somebody else
     }
     bail!(

@@ -30,7 +30,7 @@ use swarm_proto::control::{
     UnlockKeyResponse, UpdateNodeRequest, UpdateServiceRequest, UpdateSwarmRequest,
     WatchServiceRequest, control_server,
 };
-use swarm_raft::{ProposeError, Raft};
+use swarm_raft::Raft;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -73,14 +73,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Waits until what is read here is not older than any change confirmed before.
     pub(crate) async fn barrier(&self) -> Result<(), Status> {
-        self.raft.read_barrier().await.map_err(|error| match error {
-            ProposeError::NotLeader { .. } => {
-                Status::unavailable("the swarm has no leader: too few managers are reachable")
-            }
-            error => Status::unavailable(error.to_string()),
-        })
+        self.proposer.barrier().await
     }
 
     fn cluster(&self) -> Result<Arc<Cluster>, Status> {

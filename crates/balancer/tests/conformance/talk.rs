@@ -50,7 +50,7 @@ impl Server {
                         connections
                             .push(thread::spawn(move || drop(serve(&stream, own, peer, &stop))));
                     }
-                    Err(_) => thread::sleep(TICK / 10),
+                    Err(_) => thread::sleep(TICK / 10), // nobody has connected yet
                 }
             }
             connections

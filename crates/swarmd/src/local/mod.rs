@@ -27,6 +27,7 @@ use crate::node::{Host, Node};
 use crate::roles;
 use crate::socket;
 use crate::twin;
+use crate::upkeep;
 use crate::voter;
 
 /// The daemon: this host, and the node it is, if it is one.
@@ -80,7 +81,7 @@ pub(crate) async fn serve(args: Args) -> Result<()> {
         changing: Arc::default(),
     };
     let following =
-        [tokio::spawn(roles::follow(daemon.clone())), tokio::spawn(moved::follow(daemon.clone()))];
+        [tokio::spawn(roles::follow(daemon.clone())), tokio::spawn(upkeep::follow(daemon.clone()))];
     let server = Server::builder()
         .add_service(NodeServer::new(service::NodeService(daemon.clone())))
         .add_service(ControlServer::new(control::LocalControl(daemon.clone())));
