@@ -2,43 +2,21 @@
 //! workers what concerns them.
 //!
 //! - [`manager`] puts a manager together;
-//! - [`store`] is the replica that Raft drives, [`proposer`] the way to change it;
-//! - [`plan`] decides, purely; [`leader`] proposes what was decided;
-//! - [`dispatcher`] and `sessions` tell each node its view, which `views` works out, [`reports`] hears what became of tasks;
-//! - [`link`] and [`fleet`] bring to the leader which nodes are heard of and how far they are;
-//! - [`backup`] is the file of a saved state;
-//! - [`health`] says how many managers may be lost, and who is missing;
-//! - `managers` tells nodes where the managers are; `demotions` takes from the quorum those that are to be workers;
-//! - [`control`] is what swarmctl talks to, [`membership`] how hosts join and leave, [`peer`] what
-//!   managers ask of each other.
+//! - [`replica`] is the state that Raft drives, and the way to change it;
+//! - [`leader`] decides, purely in [`leader::plan`], and proposes what was decided;
+//! - [`sessions`] tell each node its view, hear what became of its tasks, and bring to the leader how far nodes are;
+//! - [`members`] is about nodes themselves: how hosts join and leave, who may, who is missing;
+//! - [`api`] is what swarmctl talks to.
 
 #![forbid(unsafe_code)]
 
-mod affected;
-pub mod authority;
-pub mod backup;
+pub mod api;
 pub mod clock;
-pub mod control;
-mod demotions;
-pub mod dispatcher;
-pub mod fleet;
-pub mod health;
 pub mod leader;
-mod link;
-mod lock;
 pub mod manager;
-mod managers;
-pub mod membership;
-pub mod peer;
-pub mod peers;
-pub mod plan;
-mod probe;
-pub mod proposer;
-mod reports;
-mod sessions;
-pub mod store;
-mod twin;
-mod views;
+pub mod members;
+pub mod replica;
+pub mod sessions;
 
 /// The random changes that the state's own tests are made of.
 #[cfg(test)]
@@ -46,6 +24,6 @@ mod views;
 #[allow(dead_code, reason = "the state's tests use more of it")]
 mod support;
 
-pub use control::{Control, Images};
-pub use lock::Files;
+pub use api::{Control, Images};
 pub use manager::{Manager, ManagerError, ManagerOptions, NewCluster};
+pub use replica::lock::Files;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use swarm_manager::authority;
-use swarm_manager::backup::{self, Backup};
+use swarm_manager::members::authority;
+use swarm_manager::replica::backup::{self, Backup};
 use swarm_model::{Cluster, Id};
 use swarm_pki::{NODE_CERT_VALIDITY, NodeIdentity, Role, RootCert, new_key_and_csr};
 use time::OffsetDateTime;

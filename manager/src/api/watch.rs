@@ -1,0 +1,237 @@
+//! How far a service is from being as wanted: the wanted tasks run, *and* every node's data plane has
+//! acknowledged them. Only the leader knows the latter.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use swarm_model::{
+    Node, NodeId, RestartCondition, Service, ServiceId, Task, TaskState, UpdateState,
+};
+use swarm_proto::control::{Progress, SlotProgress};
+use swarm_raft::{Role, Status as RaftStatus};
+use swarm_state::{State, Touched};
+use tokio::sync::{broadcast, mpsc, watch};
+use tonic::Status;
+
+use super::Control;
+use crate::leader::fleet::Fleet;
+use crate::leader::plan::NodeFacts;
+use crate::replica::store::Store;
+
+type Heard = BTreeMap<NodeId, NodeFacts>;
+
+/// Follows a service until it is as wanted, will not be, nobody listens, or another manager leads: only
+/// the leader is told what is in force.
+pub(super) async fn follow(
+    mut status: watch::Receiver<RaftStatus>,
+    store: Store,
+    fleet: Fleet,
+    service: ServiceId,
+    revision: u64,
+    listener: mpsc::Sender<Result<Progress, Status>>,
+) {
+    let mut events = store.events();
+    let mut heard = fleet.changes();
+    let mut last = None;
+    loop {
+        let progress = progress(&store.read(), &fleet.facts(), &service, revision);
+        let ended = progress.converged || !progress.failure.is_empty();
+        if last.as_ref() != Some(&progress) {
+            if listener.send(Ok(progress.clone())).await.is_err() || ended {
+                return;
+            }
+            last = Some(progress);
+        }
+        tokio::select! {
+            () = concerns(&mut events, &service) => {}
+            changed = heard.changed() => if changed.is_err() { return },
+            () = deposed(&mut status) => {
+                // The client asks again, and then another manager; unless it is gone.
+                let over = Status::unavailable("leadership changed meanwhile: try again");
+                let _ = listener.send(Err(over)).await;
+                return;
+            }
+            () = listener.closed() => return,
+        }
+    }
+}
+
+/// Waits until this manager does not lead.
+async fn deposed(status: &mut watch::Receiver<RaftStatus>) {
+    // An error means that Raft has ended here.
+    let _ = status.wait_for(|status| status.role != Role::Leader).await;
+}
+
+/// Waits for a change of the service, its tasks, or any node.
+async fn concerns(
+    events: &mut broadcast::Receiver<Arc<crate::replica::store::Applied>>,
+    id: &ServiceId,
+) {
+    loop {
+        let Ok(applied) = events.recv().await else { return };
+        let concerned = applied.touched.iter().any(|object| match object {
+            Touched::Service(service) | Touched::Task(_, service) => service == id,
+            Touched::Node(_) => true,
+            Touched::Cluster
+            | Touched::Network(_)
+            | Touched::NodeHistory(_)
+            | Touched::Members(_)
+            | Touched::NetworkKeys
+            | Touched::NodeCertificate(_) => false,
+        });
+        if concerned {
+            return;
+        }
+    }
+}
+
+/// How far the service is.
+pub(crate) fn progress(state: &State, heard: &Heard, id: &ServiceId, revision: u64) -> Progress {
+    let Some(service) = state.service(id.as_str()).filter(|service| !service.pending_delete) else {
+        return Progress { failure: "the service was removed".into(), ..Progress::default() };
+    };
+    let tasks: Vec<&Arc<Task>> = state.tasks_of(id).collect();
+    let active: Vec<&Arc<Task>> = tasks.iter().copied().filter(|task| task.holds_slot()).collect();
+    let alive = |task: &Task| {
+        task.node_id.is_empty() || state.node(task.node_id.as_str()).is_some_and(|n| n.is_alive())
+    };
+    let runs = |task: &&&Arc<Task>| {
+        task.status.state == TaskState::Running
+            && task.spec == service.spec.task_template
+            && alive(task)
+    };
+    let running = active.iter().filter(runs).count() as u64;
+    let leaving = tasks.iter().filter(|t| !t.holds_slot() && !t.is_finished() && alive(t));
+    let nodes = holders(state, service);
+    let lagging = lagging(heard, &nodes, last_change(service, &tasks));
+    let mut progress = Progress {
+        desired: service.replicas(),
+        running: running + completed(service, &tasks),
+        stopping: leaving.count() as u64,
+        nodes: nodes.len() as u64,
+        nodes_in_force: (nodes.len() - lagging.len()) as u64,
+        lagging,
+        slots: slots(&tasks),
+        converged: false,
+        failure: failure(service, &tasks),
+    };
+    let updating = service.update_status.as_ref().is_some_and(|u| u.state == UpdateState::Updating);
+    progress.converged = state.revision() >= revision
+        && !updating
+        && progress.failure.is_empty()
+        && progress.running == progress.desired
+        && active.len() as u64 <= progress.desired
+        && progress.stopping == 0
+        && progress.nodes == progress.nodes_in_force;
+    progress
+}
+
+/// The revision of the last change of a service or one of its tasks.
+fn last_change(service: &Service, tasks: &[&Arc<Task>]) -> u64 {
+    let of_tasks = tasks.iter().map(|task| task.meta.version.index).max().unwrap_or(0);
+    of_tasks.max(service.meta.version.index)
+}
+
+/// The live nodes whose data plane holds the service's networks.
+fn holders<'a>(state: &'a State, service: &Service) -> Vec<&'a Arc<Node>> {
+    // A network that the service just left counts as well: nobody is to find it there any more.
+    let before = service.previous_spec.iter().flat_map(|spec| &spec.task_template.networks);
+    let ids: BTreeSet<NodeId> = service
+        .spec
+        .task_template
+        .networks
+        .iter()
+        .chain(before)
+        .flat_map(|network| state.nodes_in(&network.target))
+        .collect();
+    let nodes = ids.iter().filter_map(|id| state.node(id.as_str()));
+    nodes.filter(|node| node.is_alive()).collect()
+}
+
+/// The names of the nodes that have not programmed `revision`, each with why, if it has said.
+fn lagging(heard: &Heard, nodes: &[&Arc<Node>], revision: u64) -> Vec<String> {
+    let there = |node: &Node| heard.get(&node.id).is_some_and(|facts| facts.in_force >= revision);
+    let late = nodes.iter().filter(|node| !there(node));
+    late.map(|node| match node.status.message.as_str() {
+        "" => node.description.hostname.clone(),
+        why => format!("{}: {why}", node.description.hostname),
+    })
+    .collect()
+}
+
+/// Tasks that did what they should and are not to run again.
+fn completed(service: &Service, tasks: &[&Arc<Task>]) -> u64 {
+    if service.spec.task_template.restart_policy.condition == RestartCondition::Any {
+        return 0;
+    }
+    let latest = latest_by_slot(tasks);
+    // What was withdrawn ended early: that it ended well does not make it one of those wanted.
+    let done = |task: &&Arc<Task>| {
+        task.status.state == TaskState::Complete
+            && task.withdrawn.is_none()
+            && task.spec == service.spec.task_template
+    };
+    latest.into_values().filter(done).count() as u64
+}
+
+fn latest_by_slot<'a>(tasks: &[&'a Arc<Task>]) -> BTreeMap<u64, &'a Arc<Task>> {
+    let mut latest: BTreeMap<u64, &Arc<Task>> = BTreeMap::new();
+    for task in tasks {
+        let newest = latest.entry(task.slot).or_insert(task);
+        if (task.meta.created_at, &task.id) > (newest.meta.created_at, &newest.id) {
+            *newest = task;
+        }
+    }
+    latest
+}
+
+fn failure(service: &Service, tasks: &[&Arc<Task>]) -> String {
+    if let Some(update) = &service.update_status
+        && update.state == UpdateState::Paused
+    {
+        return update.message.clone();
+    }
+    if service.spec.task_template.restart_policy.condition != RestartCondition::None {
+        return String::new();
+    }
+    let failed = latest_by_slot(tasks).into_values().find(|task| {
+        matches!(task.status.state, TaskState::Failed | TaskState::Rejected)
+            && task.spec == service.spec.task_template
+    });
+    let text = |task: &Arc<Task>| format!("task {} failed: {}", task.name(), task.status.err);
+    failed.map(text).unwrap_or_default()
+}
+
+fn slots(tasks: &[&Arc<Task>]) -> Vec<SlotProgress> {
+    let last_error = |slot: u64| {
+        let failed = tasks.iter().filter(|t| t.slot == slot && !t.status.err.is_empty());
+        failed.max_by_key(|t| t.status.timestamp).map(|t| t.status.err.clone())
+    };
+    let latest = latest_by_slot(tasks);
+    let shown =
+        latest.into_values().filter(|task| !task.is_finished() || !task.status.err.is_empty());
+    shown
+        .map(|task| SlotProgress {
+            slot: task.slot,
+            state: task.status.state.to_string(),
+            err: last_error(task.slot)
+                .filter(|_| task.status.state != TaskState::Running)
+                .unwrap_or_default(),
+        })
+        .collect()
+}
+
+impl Control {
+    /// The leader's address, if another manager leads: only it knows what is in force.
+    pub(super) fn other_leader(&self) -> Result<Option<String>, Status> {
+        let status = self.raft.status().borrow().clone();
+        match status.leader {
+            Some(leader) if leader.id == status.id => Ok(None),
+            Some(leader) => Ok(Some(leader.addr)),
+            None => Err(Status::unavailable("the swarm has no leader now: try again")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
