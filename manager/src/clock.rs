@@ -11,8 +11,8 @@ pub fn now() -> Timestamp {
 }
 
 /// A new id.
-pub fn new_id() -> Id {
-    Id::from_random(rand::random())
+pub fn new_id<T: Id>() -> T {
+    T::from_random(rand::random())
 }
 
 /// What the next generation of keys of encrypted networks is derived from.

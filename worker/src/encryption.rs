@@ -8,8 +8,7 @@ use std::sync::{Mutex as StdMutex, PoisonError};
 
 use swarm_ipsec::{Changes, Desired, Ipsec, Key, Sa, Tunnel};
 use swarm_model::{
-    ESP_CIPHER, EspKey, Item, ItemKey, NetworkId, NodeEncryption, NodeId, NodeView,
-    SecurityAssociation, ServiceId, TunnelView,
+    ESP_CIPHER, EspKey, Item, NodeEncryption, NodeView, SecurityAssociation, TunnelView,
 };
 use tokio::sync::{Mutex, watch};
 
@@ -148,19 +147,16 @@ fn report_drift(changes: &Changes) {
 /// The UDP ports of the encrypted networks.
 fn encrypted_ports(view: &NodeView) -> BTreeSet<u16> {
     // A view may hold thousands of other items: networks come first.
-    let first = ItemKey::Network(NetworkId::default());
-    let end = ItemKey::Service(NetworkId::default(), ServiceId::default());
-    let networks = view.items.range(first..end).filter_map(|(_, item)| match item {
-        Item::Network(network) if network.encrypted => Some(network.port),
+    let networks = view.items.values().map_while(|item| match item {
+        Item::Network(network) => Some(network),
         _ => None,
     });
-    networks.collect()
+    networks.filter(|network| network.encrypted).map(|network| network.port).collect()
 }
 
 /// The tunnels, which come last.
 fn tunnels(view: &NodeView) -> impl Iterator<Item = &TunnelView> {
-    let items = view.items.range(ItemKey::Tunnel(NodeId::default())..);
-    items.filter_map(|(_, item)| match item {
+    view.items.values().rev().map_while(|item| match item {
         Item::Tunnel(tunnel) => Some(tunnel),
         _ => None,
     })
@@ -186,7 +182,7 @@ fn association(view: &SecurityAssociation) -> Sa {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use swarm_model::{NetworkView, codec};
+    use swarm_model::{ItemKey, NetworkView, codec};
 
     fn network(id: &str, port: u16, encrypted: bool) -> (ItemKey, Item) {
         let view = NetworkView {

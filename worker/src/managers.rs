@@ -65,13 +65,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_manager_is_one_once_it_is_heard_of_and_until_it_is_named_no_more() {
-        let (sender, heard) = watch::channel(Arc::new(Memory::default()));
+        let (sender, heard) = watch::channel(Arc::new(Memory::empty("n".into())));
         let managers = Managers::new(heard, vec![of("m1")]);
         assert!(managers.includes("m1").await);
         assert!(!managers.includes("m2").await);
         let hear = |named: &[&str]| {
             let managers = named.iter().map(|id| of(id)).collect();
-            sender.send_replace(Arc::new(Memory { managers, ..Memory::default() }))
+            sender.send_replace(Arc::new(Memory { managers, ..Memory::empty("n".into()) }))
         };
         let (includes, _) = tokio::join!(managers.includes("m2"), async { hear(&["m2", "m3"]) });
         assert!(includes, "the news came");
@@ -84,10 +84,10 @@ mod tests {
 
     #[test]
     fn those_heard_of_come_first_and_the_old_ones_are_not_forgotten() {
-        let (sender, heard) = watch::channel(Arc::new(Memory::default()));
+        let (sender, heard) = watch::channel(Arc::new(Memory::empty("n".into())));
         let managers = Managers::new(heard, vec![at("old"), at("both")]);
         assert_eq!(managers.all().len(), 2);
-        let news = Memory { managers: vec![at("new"), at("both")], ..Memory::default() };
+        let news = Memory { managers: vec![at("new"), at("both")], ..Memory::empty("n".into()) };
         sender.send_replace(Arc::new(news));
         let mut all = managers.all();
         assert_eq!(all.pop(), Some(at("old")), "nobody named it since");

@@ -20,7 +20,7 @@ const FILE: &str = "view.bin";
 const PAUSE: u32 = 5;
 
 /// What is remembered.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Memory {
     /// Whose it is: a host that leaves and joins becomes another node.
     pub(crate) node: NodeId,
@@ -31,6 +31,13 @@ pub(crate) struct Memory {
     /// Counts the changes since `swarmd` began.
     #[serde(skip)]
     pub(crate) changes: u64,
+}
+
+impl Memory {
+    /// What `node` remembers if nobody has said anything yet.
+    pub(crate) fn empty(node: NodeId) -> Memory {
+        Memory { node, view: NodeView::default(), managers: Vec::new(), changes: 0 }
+    }
 }
 
 /// The file.
@@ -45,7 +52,7 @@ impl MemoryFile {
     /// Reads what `node` remembers. What cannot be read is as good as forgotten: a manager will say it
     /// again.
     pub(crate) fn load(&self, node: &NodeId) -> Memory {
-        let nothing = Memory { node: node.clone(), ..Memory::default() };
+        let nothing = Memory::empty(node.clone());
         let bytes = match std::fs::read(&self.0) {
             Ok(bytes) => bytes,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return nothing,

@@ -51,7 +51,8 @@ async fn widest(client: &mut Client, flags: &Logs) -> usize {
     let Ok(hostnames) = hostnames(client).await else { return 0 };
     let has_log = |task: &&Task| task.status.state >= TaskState::Running;
     let prefixes = tasks.iter().filter(has_log).map(|task| {
-        let node = hostnames.get(&task.node_id).map(String::as_str).unwrap_or_default();
+        let node = task.node_id.as_ref().and_then(|id| hostnames.get(id));
+        let node = node.map(String::as_str).unwrap_or_default();
         let name = format!("{}.{}", task.service_name, task.slot);
         prefix(&name, task.id.as_str(), node, flags.no_trunc).chars().count()
     });

@@ -1,8 +1,8 @@
 //! `service create | scale | ls | inspect | rm`.
 
 use swarm_model::{
-    ContainerSpec, EndpointSpec, ResourceRequirements, Resources, RestartPolicy, ServiceSpec,
-    TaskSpec,
+    ContainerSpec, EndpointSpec, ResourceRequirements, Resources, RestartPolicy, ServiceMode,
+    ServiceSpec, TaskSpec,
 };
 use swarm_proto::control::{Document, Empty, Reference, ScaleServiceRequest};
 
@@ -91,7 +91,7 @@ fn spec(flags: CreateService) -> ServiceSpec {
         endpoint_spec: EndpointSpec { mode: flags.endpoint_mode.into() },
         ..ServiceSpec::default()
     };
-    spec.mode.replicated.replicas = flags.replicas;
+    spec.mode = ServiceMode::replicated(flags.replicas);
     spec
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use swarm_model::{NetworkAttachmentConfig, NetworkId, Service, ServiceSpec};
+use swarm_model::{NetworkAttachmentConfig, NetworkId, Service, ServiceMode, ServiceSpec};
 use swarm_proto::control::{InspectNetworkRequest, Reference, UpdateServiceRequest};
 
 use super::warnings;
@@ -114,7 +114,8 @@ fn change_container(spec: &mut ServiceSpec, flags: &UpdateService) {
 }
 
 fn change_task(spec: &mut ServiceSpec, flags: &UpdateService) {
-    set(&mut spec.mode.replicated.replicas, flags.replicas.as_ref());
+    let replicas = flags.replicas.map(ServiceMode::replicated);
+    set(&mut spec.mode, replicas.as_ref());
     if let Some(mode) = flags.endpoint_mode {
         spec.endpoint_spec.mode = mode.into();
     }
@@ -204,7 +205,7 @@ mod tests {
         let mut wanted = before();
         wanted.task_template.container_spec.image = "x".into();
         wanted.task_template.container_spec.args = vec!["--port".into(), "80".into()];
-        wanted.mode.replicated.replicas = 0;
+        wanted.mode = ServiceMode::replicated(0);
         wanted.task_template.resources.limits.memory_bytes = 64 << 20;
         wanted.task_template.restart_policy.condition = swarm_model::RestartCondition::None;
         wanted.task_template.force_update = 1;

@@ -78,13 +78,14 @@ fn matches(task: &Task, filters: &Filters) -> bool {
 
 fn row(task: &Task, mark: &str, how: &TaskList<'_>) -> TaskRow {
     let no_trunc = how.list.no_trunc;
-    let hostname = how.hostnames.get(&task.node_id).cloned();
+    let node = task.node_id.as_ref();
+    let hostname = node.and_then(|id| how.hostnames.get(id)).cloned();
     let ago = time::ago(task.status.timestamp, how.now).to_lowercase();
     TaskRow {
         id: short(task.id.as_str(), no_trunc),
         name: format!("{mark}{}", name(task)),
         image: shown_image(&task.spec.container_spec.image, no_trunc),
-        node: hostname.unwrap_or_else(|| task.node_id.to_string()),
+        node: hostname.or_else(|| node.map(NodeId::to_string)).unwrap_or_default(),
         desired_state: capitalized(&task.desired_state.to_string()),
         current_state: format!("{} {ago}", capitalized(&task.status.state.to_string())),
         error: shown_error(&task.status.err, no_trunc),
@@ -157,7 +158,7 @@ mod tests {
             service_id: ServiceId::from("s"),
             service_name: "web".into(),
             slot,
-            node_id: NodeId::from("n1"),
+            node_id: Some(NodeId::from("n1")),
             status: TaskStatus { timestamp: moment, state, ..TaskStatus::default() },
             desired_state: if state == TaskState::Running { state } else { TaskState::Shutdown },
             networks_attachments: vec![],

@@ -53,7 +53,7 @@ pub(crate) fn task(id: &str, slot: u64, state: TaskState, created: i64) -> Value
         service_id: "s1".into(),
         service_name: "web".into(),
         slot,
-        node_id: "n1".into(),
+        node_id: Some("n1".into()),
         status: TaskStatus { state, timestamp: Timestamp(created), ..TaskStatus::default() },
         desired_state: TaskState::Running,
         networks_attachments: vec![],

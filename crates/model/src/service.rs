@@ -34,7 +34,8 @@ pub struct Service {
 impl Service {
     /// How many tasks are wanted.
     pub fn replicas(&self) -> u64 {
-        if self.pending_delete { 0 } else { self.spec.mode.replicated.replicas }
+        let ServiceMode::Replicated(replicated) = &self.spec.mode;
+        if self.pending_delete { 0 } else { replicated.replicas }
     }
 }
 
@@ -54,12 +55,24 @@ pub struct ServiceSpec {
     pub endpoint_spec: EndpointSpec,
 }
 
-/// How many tasks a service has.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub struct ServiceMode {
+/// How many tasks a service has. Only additions are allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceMode {
     /// A fixed number of tasks.
-    pub replicated: Replicated,
+    Replicated(Replicated),
+}
+
+impl ServiceMode {
+    /// A fixed number of tasks.
+    pub fn replicated(replicas: u64) -> ServiceMode {
+        ServiceMode::Replicated(Replicated { replicas })
+    }
+}
+
+impl Default for ServiceMode {
+    fn default() -> ServiceMode {
+        ServiceMode::Replicated(Replicated::default())
+    }
 }
 
 /// A fixed number of tasks.
@@ -165,13 +178,13 @@ pub enum RestartCondition {
 }
 
 /// One attachment to a network.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct NetworkAttachmentConfig {
     /// The network's id (a name is resolved before it is stored).
     pub target: NetworkId,
     /// More names for the service in this network.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
 }
 

@@ -25,9 +25,9 @@ pub struct Task {
     pub service_name: String,
     /// The slot it fills, from 1.
     pub slot: u64,
-    /// The node it was placed on; empty before.
-    #[serde(rename = "NodeID", default)]
-    pub node_id: NodeId,
+    /// The node it was placed on.
+    #[serde(rename = "NodeID", default, skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<NodeId>,
     /// What was last seen of it.
     pub status: TaskStatus,
     /// What it should be brought to.
@@ -49,6 +49,11 @@ impl Task {
     /// `service.slot.id`, the task's name in DNS.
     pub fn name(&self) -> String {
         format!("{}.{}.{}", self.service_name, self.slot, self.id)
+    }
+
+    /// Whether it was placed on this node.
+    pub fn is_on(&self, node: &NodeId) -> bool {
+        self.node_id.as_ref() == Some(node)
     }
 
     /// Whether it should run, and is not on its way out.

@@ -3,7 +3,10 @@
 
 use ipnet::Ipv4Net;
 
-use crate::{DEFAULT_DRIVER, ENCRYPTED_OPTION, Labels, MTU_OPTION, NetworkSpec, ServiceSpec};
+use crate::{
+    DEFAULT_DRIVER, ENCRYPTED_OPTION, Labels, MTU_OPTION, NetworkSpec, Replicated, ServiceMode,
+    ServiceSpec,
+};
 
 /// What is wrong with a spec, in one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +103,7 @@ pub fn service_spec(spec: &ServiceSpec) -> Result<(), Invalid> {
             return invalid(format!("invalid environment variable {variable:?}: use NAME=value"));
         }
     }
-    let replicas = spec.mode.replicated.replicas;
+    let ServiceMode::Replicated(Replicated { replicas }) = spec.mode;
     if replicas > MOST_REPLICAS {
         return invalid(format!("invalid replicas {replicas}: at most {MOST_REPLICAS}"));
     }

@@ -64,11 +64,10 @@ fn unindex<K: Ord, V: Ord>(map: &mut Index<K, V>, key: &K, value: &V) {
 
 /// The networks that a task makes its node a member of.
 fn placed_in(task: &Task) -> Vec<(NetworkId, NodeId)> {
-    if task.is_finished() || task.node_id.is_empty() {
-        return Vec::new();
-    }
+    let node = task.node_id.as_ref().filter(|_| !task.is_finished());
+    let Some(node) = node else { return Vec::new() };
     let networks = task.networks_attachments.iter().map(|attachment| &attachment.network.id);
-    networks.map(|network| (network.clone(), task.node_id.clone())).collect()
+    networks.map(|network| (network.clone(), node.clone())).collect()
 }
 
 /// The networks in which a service has a name, an address or tasks to come.
@@ -105,8 +104,13 @@ impl State {
     }
 
     /// The node of this id.
-    pub fn node(&self, id: &str) -> Option<&Arc<Node>> {
+    pub fn node(&self, id: &NodeId) -> Option<&Arc<Node>> {
         self.nodes.get(id)
+    }
+
+    /// The node that a task is placed on, if it is placed and the node is still part of the swarm.
+    pub fn node_of(&self, task: &Task) -> Option<&Arc<Node>> {
+        task.node_id.as_ref().and_then(|id| self.node(id))
     }
 
     /// All networks.
@@ -115,7 +119,7 @@ impl State {
     }
 
     /// The network of this id.
-    pub fn network(&self, id: &str) -> Option<&Arc<Network>> {
+    pub fn network(&self, id: &NetworkId) -> Option<&Arc<Network>> {
         self.networks.get(id)
     }
 
@@ -130,7 +134,7 @@ impl State {
     }
 
     /// The service of this id.
-    pub fn service(&self, id: &str) -> Option<&Arc<Service>> {
+    pub fn service(&self, id: &ServiceId) -> Option<&Arc<Service>> {
         self.services.get(id)
     }
 
@@ -151,7 +155,7 @@ impl State {
     }
 
     /// The task of this id.
-    pub fn task(&self, id: &str) -> Option<&Arc<Task>> {
+    pub fn task(&self, id: &TaskId) -> Option<&Arc<Task>> {
         self.tasks.get(id)
     }
 
@@ -283,10 +287,10 @@ impl State {
             *self.members.entry(network).or_default().entry(node).or_default() += 1;
         }
         index(&mut self.tasks_by_service, &task.service_id, task.id.clone());
-        if !task.node_id.is_empty() {
+        if let Some(node) = &task.node_id {
             let ended = task.is_finished();
             let table = if ended { &mut self.ended_by_node } else { &mut self.tasks_by_node };
-            index(table, &task.node_id, task.id.clone());
+            index(table, node, task.id.clone());
         }
         if !task.is_finished() {
             for attachment in &task.networks_attachments {
@@ -310,8 +314,10 @@ impl State {
     fn unlist_task(&mut self, id: &TaskId) {
         let Some(task) = self.tasks.get(id) else { return };
         unindex(&mut self.tasks_by_service, &task.service_id, id);
-        unindex(&mut self.tasks_by_node, &task.node_id, id);
-        unindex(&mut self.ended_by_node, &task.node_id, id);
+        if let Some(node) = &task.node_id {
+            unindex(&mut self.tasks_by_node, node, id);
+            unindex(&mut self.ended_by_node, node, id);
+        }
         for attachment in &task.networks_attachments {
             unindex(&mut self.tasks_by_network, &attachment.network.id, id);
         }

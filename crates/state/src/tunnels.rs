@@ -34,7 +34,7 @@ impl State {
     /// network with it. It changes with nodes, keys and the members of networks, and with nothing else.
     pub fn tunnels(&self, node: &NodeId) -> BTreeMap<ItemKey, Item> {
         let mut items = BTreeMap::new();
-        let Some(own) = self.node(node.as_str()).filter(|node| has_esp(node)) else { return items };
+        let Some(own) = self.node(node).filter(|node| has_esp(node)) else { return items };
         let Some(own_addr) = own.description.data_path_addr else { return items };
         let generations = Generations::of(&self.keys);
         let Some(sending) = generations.sending else { return items };
@@ -55,10 +55,10 @@ impl State {
     /// two nodes for a while: the one that is there counts.
     fn peers(&self, own: &Node, own_addr: IpAddr) -> BTreeMap<IpAddr, &Node> {
         let mut networks = self.networks_on(&own.id);
-        networks.retain(|id| self.network(id.as_str()).is_some_and(|n| n.is_encrypted()));
+        networks.retain(|id| self.network(id).is_some_and(|n| n.is_encrypted()));
         let mut peers: BTreeMap<IpAddr, &Node> = BTreeMap::new();
         for member in networks.iter().flat_map(|network| self.members_of(network)) {
-            let Some(peer) = self.node(member.as_str()) else { continue };
+            let Some(peer) = self.node(member) else { continue };
             let Some(vtep) = peer.description.data_path_addr else { continue };
             let sendable = vtep != own_addr && vtep.is_ipv4() == own_addr.is_ipv4();
             if peer.id == own.id || !sendable || !has_esp(peer) {

@@ -37,7 +37,7 @@ impl State {
     /// What all nodes with tasks in a network are told of it; nothing if there is no such network.
     pub fn network_items(&self, id: &NetworkId) -> BTreeMap<ItemKey, Item> {
         let mut items = BTreeMap::new();
-        let Some(network) = self.network(id.as_str()) else { return items };
+        let Some(network) = self.network(id) else { return items };
         let item = Item::Network(self.network_view(network));
         items.insert(ItemKey::Network(id.clone()), item);
         for service in self.services_in(id) {
@@ -72,7 +72,7 @@ impl State {
     /// The endpoint of a placed task; none while it has no node.
     fn endpoint_view(&self, task: &Task, network: &NetworkId) -> Option<EndpointView> {
         let attachment = task.networks_attachments.iter().find(|a| a.network.id == *network)?;
-        let node = self.node(task.node_id.as_str())?;
+        let node = self.node_of(task)?;
         Some(EndpointView {
             addr: attachment.addresses.first()?.addr(),
             node: node.id.clone(),
@@ -85,7 +85,7 @@ impl State {
 
     /// The part a placed, unfinished task has in DNS and balancing: traffic follows readiness.
     pub fn endpoint_state(&self, task: &Task) -> EndpointState {
-        let alive = self.node(task.node_id.as_str()).is_some_and(|node| node.is_alive());
+        let alive = self.node_of(task).is_some_and(|node| node.is_alive());
         if !alive {
             EndpointState::Lost
         } else if !task.is_wanted() {

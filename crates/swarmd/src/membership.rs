@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::Ipv4Net;
 use swarm_manager::NewCluster;
-use swarm_model::{ClusterSpec, Id, ManagerAddress};
+use swarm_model::{ClusterId, ClusterSpec, Id, ManagerAddress, NodeId};
 use swarm_pki::{
     Connector, ConnectorOptions, Credentials, ExpectedPeer, JoinToken, NODE_CERT_VALIDITY,
     NodeIdentity, Role, RootCa, RootCert, fetch_root, new_key_and_csr, save_roots,
@@ -38,8 +38,8 @@ pub(crate) async fn init(host: &Host, request: InitRequest) -> Result<(Node, Ini
     let addresses = Addresses::choose(given, None).await?;
     let spec = cluster_spec(&request)?;
     let now = OffsetDateTime::now_utc();
-    let ca = RootCa::generate(Id::from_random(rand::random()).as_str(), now)?;
-    let node_id = Id::from_random(rand::random());
+    let ca = RootCa::generate(ClusterId::from_random(rand::random()).as_str(), now)?;
+    let node_id = NodeId::from_random(rand::random());
     let (key, csr) = new_key_and_csr()?;
     let chain = ca.issue(&csr, node_id.as_str(), Role::Manager, now, NODE_CERT_VALIDITY)?;
     let identity = NodeIdentity::from_pem(&chain, &key)?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use swarm_manager::members::authority;
 use swarm_manager::replica::backup::{self, Backup};
-use swarm_model::{Cluster, Id};
+use swarm_model::{Cluster, Id, NodeId};
 use swarm_pki::{NODE_CERT_VALIDITY, NodeIdentity, Role, RootCert, new_key_and_csr};
 use time::OffsetDateTime;
 
@@ -66,7 +66,7 @@ async fn write(
 ) -> Result<()> {
     let ca = authority::issuing(cluster)?;
     let roots = RootCert::list_from_pem(&cluster.trusted_roots())?;
-    let node_id = Id::from_random(rand::random());
+    let node_id = NodeId::from_random(rand::random());
     let (key, csr) = new_key_and_csr()?;
     let now = OffsetDateTime::now_utc();
     let chain = ca.issue(&csr, node_id.as_str(), Role::Manager, now, NODE_CERT_VALIDITY)?;

@@ -24,7 +24,7 @@ const EXEC_QUEUE: usize = 16;
 impl Control {
     /// The node a task is on, and its TaskIo service.
     async fn task_io(&self, task: &Task) -> Result<(Arc<Node>, TaskIoClient<Channel>), Status> {
-        let node = self.store.read().node(task.node_id.as_str()).cloned();
+        let node = self.store.read().node_of(task).cloned();
         let node = node.ok_or_else(|| {
             Status::failed_precondition(format!("task {} is not on any node", task.name()))
         })?;
@@ -180,11 +180,11 @@ impl Wanted {
     /// The tasks that have a log.
     fn tasks(&self, state: &State) -> Vec<Arc<Task>> {
         let started = |task: &&Arc<Task>| {
-            task.status.state >= swarm_model::TaskState::Running && !task.node_id.is_empty()
+            task.status.state >= swarm_model::TaskState::Running && task.node_id.is_some()
         };
         match self {
             Wanted::Service(id) => state.tasks_of(id).filter(started).cloned().collect(),
-            Wanted::Task(id) => state.task(id.as_str()).into_iter().cloned().collect(),
+            Wanted::Task(id) => state.task(id).into_iter().cloned().collect(),
         }
     }
 

@@ -17,7 +17,7 @@ impl Control {
         if spec.driver.is_empty() {
             spec.driver = DEFAULT_DRIVER.to_owned();
         }
-        let id = clock::new_id();
+        let id: NetworkId = clock::new_id();
         let change = Change::CreateNetwork { id: id.clone(), spec };
         let outcome = self.proposer.propose_one(change).await?;
         let state = self.store.read();
@@ -88,7 +88,7 @@ impl Control {
 
 /// What in a network's options will not work well.
 fn unfit(state: &State, id: &NetworkId) -> Vec<String> {
-    let Some(network) = state.network(id.as_str()) else { return Vec::new() };
+    let Some(network) = state.network(id) else { return Vec::new() };
     let mut warnings = Vec::new();
     let most = state.overlay_mtu(network.is_encrypted());
     if let Some(mtu) = network.mtu_override()
@@ -112,7 +112,7 @@ fn unfit(state: &State, id: &NetworkId) -> Vec<String> {
 /// What tasks on a network with a subnet of the user's choice cannot reach: hosts that a node has a route
 /// to in the same subnet. (A subnet from the pool keeps clear of these.)
 fn hidden_routes(state: &State, id: &NetworkId) -> Vec<String> {
-    let Some(network) = state.network(id.as_str()) else { return Vec::new() };
+    let Some(network) = state.network(id) else { return Vec::new() };
     let subnet = network.subnet;
     let overlaps =
         |route: &&Ipv4Net| route.contains(&subnet.network()) || subnet.contains(&route.network());

@@ -7,11 +7,11 @@ use swarm_state::State;
 use tonic::Status;
 
 /// Picks the one object that `name` means: by id, else by name, else by the beginning of its id.
-fn pick<'a, T: 'a>(
+fn pick<'a, T: 'a, I: Id + 'a>(
     what: &str,
     name: &str,
     objects: impl Iterator<Item = &'a Arc<T>> + Clone,
-    id: impl Fn(&T) -> &Id,
+    id: impl Fn(&T) -> &I,
     named: impl Fn(&T) -> bool,
 ) -> Result<Arc<T>, Status> {
     let one = |found: Vec<&Arc<T>>| match found.as_slice() {
@@ -57,7 +57,7 @@ pub(crate) fn node(state: &State, name: &str) -> Result<Arc<Node>, Status> {
 
 /// The task meant: `web.1` is the one that runs, or else the last one that did, in that slot.
 pub(crate) fn task(state: &State, name: &str) -> Result<Arc<Task>, Status> {
-    if let Some(task) = state.task(name) {
+    if let Some(task) = state.task(&name.into()) {
         return Ok(Arc::clone(task));
     }
     if let Some(task) = in_slot(state, name) {

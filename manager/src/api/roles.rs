@@ -121,7 +121,7 @@ impl Control {
         let mut events = self.store.events();
         loop {
             let manages = |node: &std::sync::Arc<Node>| node.manager_status.is_some();
-            if !self.store.read().node(id.as_str()).is_some_and(manages) {
+            if !self.store.read().node(id).is_some_and(manages) {
                 return;
             }
             // Missed events mean that it is to be looked at again, too.

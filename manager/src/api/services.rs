@@ -1,6 +1,6 @@
 //! `service create | update | scale | ls | inspect | rm`.
 
-use swarm_model::{NetworkAttachmentConfig, ServiceSpec};
+use swarm_model::{NetworkAttachmentConfig, ServiceId, ServiceSpec};
 use swarm_proto::control::{
     Changed, Document, Documents, ScaleServiceRequest, UpdateServiceRequest,
 };
@@ -14,7 +14,7 @@ impl Control {
     pub(super) async fn create_service_now(&self, request: Document) -> Result<Changed, Status> {
         let mut spec: ServiceSpec = parse(&request.json, "service")?;
         if spec.name.is_empty() {
-            spec.name = format!("service-{}", &clock::new_id().as_str()[15..]);
+            spec.name = format!("service-{}", &clock::new_id::<ServiceId>().as_str()[15..]);
         }
         swarm_model::service_spec(&spec).map_err(|e| Status::invalid_argument(e.to_string()))?;
         self.resolve_networks(&mut spec).await?;
@@ -22,7 +22,7 @@ impl Control {
             return Err(Status::already_exists(format!("service {} already exists", spec.name)));
         }
         self.pin_image(&mut spec).await?;
-        let id = clock::new_id();
+        let id: ServiceId = clock::new_id();
         let change = Change::CreateService { id: id.clone(), spec: Box::new(spec) };
         let outcome = self.proposer.propose_one(change).await?;
         Ok(Changed { id: id.to_string(), revision: outcome.revision, warnings: vec![] })

@@ -36,7 +36,7 @@ pub(crate) fn network(network: &Network) -> Value {
 /// The nodes that hold a network: `Peers` of `network inspect`.
 pub(crate) fn peers(state: &State, network: &Network) -> Value {
     let nodes = state.nodes_in(&network.id);
-    nodes.iter().filter_map(|id| state.node(id.as_str())).map(|node| peer(node)).collect()
+    nodes.iter().filter_map(|id| state.node(id)).map(|node| peer(node)).collect()
 }
 
 /// One of [`peers`].
@@ -65,7 +65,7 @@ fn tasks(state: &State, network: &Network, service: &Service) -> Value {
     let of_service = state.tasks_in(&network.id).filter(|task| task.service_id == service.id);
     let tasks = of_service.filter_map(|task| {
         let attachment = task.networks_attachments.iter().find(|a| a.network.id == network.id)?;
-        let host = state.node(task.node_id.as_str())?.description.data_path_addr;
+        let host = state.node_of(task)?.description.data_path_addr;
         Some(json!({
             "Name": task.name(),
             "EndpointID": task.id,
@@ -83,7 +83,7 @@ pub(crate) fn service_with_status(state: &State, service: &Service) -> Value {
     let running: BTreeSet<u64> = state
         .tasks_of(&service.id)
         .filter(|task| task.is_wanted() && task.status.state == TaskState::Running)
-        .filter(|task| state.node(task.node_id.as_str()).is_some_and(|node| node.is_alive()))
+        .filter(|task| state.node_of(task).is_some_and(|node| node.is_alive()))
         .map(|task| task.slot)
         .collect();
     let mut value = json!(service);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use swarm_model::Id;
+use swarm_model::{NodeId, ServiceId};
 use swarm_proto::control::{Document, Documents, ListTasksRequest};
 use tonic::Status;
 
@@ -15,19 +15,20 @@ impl Control {
     ) -> Result<Documents, Status> {
         let stale = self.freshen().await;
         let state = self.store.read();
-        let services: BTreeSet<Id> = request
+        let services: BTreeSet<ServiceId> = request
             .services
             .iter()
             .map(|name| resolve::service(&state, name).map(|service| service.id.clone()))
             .collect::<Result<_, _>>()?;
-        let nodes: BTreeSet<Id> = request
+        let nodes: BTreeSet<NodeId> = request
             .nodes
             .iter()
             .map(|name| resolve::node(&state, &self.own_name(name)).map(|node| node.id.clone()))
             .collect::<Result<_, _>>()?;
         let tasks = state.tasks().filter(|task| {
             (services.is_empty() || services.contains(&task.service_id))
-                && (nodes.is_empty() || nodes.contains(&task.node_id))
+                && (nodes.is_empty()
+                    || task.node_id.as_ref().is_some_and(|node| nodes.contains(node)))
         });
         Ok(Documents { json: tasks.map(|task| document(&**task)).collect(), stale })
     }

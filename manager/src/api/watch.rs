@@ -87,14 +87,13 @@ async fn concerns(
 
 /// How far the service is.
 pub(crate) fn progress(state: &State, heard: &Heard, id: &ServiceId, revision: u64) -> Progress {
-    let Some(service) = state.service(id.as_str()).filter(|service| !service.pending_delete) else {
+    let Some(service) = state.service(id).filter(|service| !service.pending_delete) else {
         return Progress { failure: "the service was removed".into(), ..Progress::default() };
     };
     let tasks: Vec<&Arc<Task>> = state.tasks_of(id).collect();
     let active: Vec<&Arc<Task>> = tasks.iter().copied().filter(|task| task.holds_slot()).collect();
-    let alive = |task: &Task| {
-        task.node_id.is_empty() || state.node(task.node_id.as_str()).is_some_and(|n| n.is_alive())
-    };
+    let alive =
+        |task: &Task| task.node_id.is_none() || state.node_of(task).is_some_and(|n| n.is_alive());
     let runs = |task: &&&Arc<Task>| {
         task.status.state == TaskState::Running
             && task.spec == service.spec.task_template
@@ -144,7 +143,7 @@ fn holders<'a>(state: &'a State, service: &Service) -> Vec<&'a Arc<Node>> {
         .chain(before)
         .flat_map(|network| state.nodes_in(&network.target))
         .collect();
-    let nodes = ids.iter().filter_map(|id| state.node(id.as_str()));
+    let nodes = ids.iter().filter_map(|id| state.node(id));
     nodes.filter(|node| node.is_alive()).collect()
 }
 

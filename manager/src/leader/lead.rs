@@ -97,7 +97,7 @@ impl Leader {
     fn audit(&self, dirty: &mut BTreeSet<ServiceId>) {
         let state = self.store.read();
         dirty.extend(all_services(&state));
-        self.fleet.keep(|node| state.node(node.as_str()).is_some());
+        self.fleet.keep(|node| state.node(node).is_some());
     }
 
     /// Takes in all that happened meanwhile, so that one proposal answers it.

@@ -55,7 +55,7 @@ pub(crate) fn require_member<T>(store: &Store, request: &Request<T>) -> Result<(
 
 /// Whether a node is a manager; or why not.
 pub(crate) fn is_member(state: &State, node: &str) -> Result<(), tonic::Status> {
-    let text = match state.node(node) {
+    let text = match state.node(&node.into()) {
         Some(node) if node.manager_status.is_some() => return Ok(()),
         Some(_) => format!("node {node} is a manager no more"),
         None => format!("node {node} is not part of the swarm"),
@@ -99,7 +99,7 @@ mod tests {
             };
             state.apply(revision, Command { now: Timestamp(1), changes: vec![add] });
         }
-        let raft_id = state.node("b").unwrap().manager_status.as_ref().unwrap().raft_id;
+        let raft_id = state.node(&"b".into()).unwrap().manager_status.as_ref().unwrap().raft_id;
         let voters = [Member { id: raft_id, addr: "192.0.2.2:2377".into() }];
         let named = voting(&state, &voters);
         assert_eq!(named, [ManagerAddress { node_id: "b".into(), addr: "192.0.2.2:2377".into() }]);

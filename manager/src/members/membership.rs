@@ -43,7 +43,7 @@ impl MembershipService {
     }
 
     fn node(&self, id: &NodeId) -> Result<Arc<Node>, Status> {
-        let node = self.store.read().node(id.as_str()).cloned();
+        let node = self.store.read().node(id).cloned();
         let removed = || format!("node {id} was removed from the swarm");
         node.ok_or_else(|| Status::permission_denied(removed()))
     }

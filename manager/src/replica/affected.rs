@@ -11,7 +11,7 @@ pub(crate) fn affected(state: &State, touched: &[Touched]) -> BTreeSet<NodeId> {
     let mut nodes: BTreeSet<NodeId> = touched
         .iter()
         .filter_map(|object| match object {
-            Touched::Task(id, _) => state.task(id.as_str()).map(|task| task.node_id.clone()),
+            Touched::Task(id, _) => state.task(id).and_then(|task| task.node_id.clone()),
             Touched::NodeHistory(id) | Touched::Node(id) => Some(id.clone()),
             Touched::Service(_) | Touched::Network(_) | Touched::Cluster => None,
             Touched::NetworkKeys | Touched::Members(_) | Touched::NodeCertificate(_) => None,
@@ -22,7 +22,6 @@ pub(crate) fn affected(state: &State, touched: &[Touched]) -> BTreeSet<NodeId> {
         nodes.extend(encrypted.flat_map(|network| state.nodes_in(&network.id)));
     }
     nodes.extend(networks(state, touched).iter().flat_map(|network| state.nodes_in(network)));
-    nodes.remove("");
     nodes
 }
 
@@ -32,13 +31,13 @@ pub(crate) fn networks(state: &State, touched: &[Touched]) -> BTreeSet<NetworkId
     for object in touched {
         match object {
             Touched::Task(id, _) => {
-                if let Some(task) = state.task(id.as_str()) {
+                if let Some(task) = state.task(id) {
                     let attached = task.networks_attachments.iter();
                     networks.extend(attached.map(|attachment| attachment.network.id.clone()));
                 }
             }
             Touched::Service(id) => {
-                if let Some(service) = state.service(id.as_str()) {
+                if let Some(service) = state.service(id) {
                     let wanted = service.spec.task_template.networks.iter();
                     networks.extend(wanted.map(|network| network.target.clone()));
                 }
@@ -65,7 +64,7 @@ pub(crate) fn tunnels(state: &State, touched: &[Touched]) -> bool {
     touched.iter().any(|object| match object {
         Touched::Node(_) | Touched::NetworkKeys => true,
         // A network that is gone already may have been an encrypted one.
-        Touched::Members(id) => state.network(id.as_str()).is_none_or(|n| n.is_encrypted()),
+        Touched::Members(id) => state.network(id).is_none_or(|n| n.is_encrypted()),
         _ => false,
     })
 }

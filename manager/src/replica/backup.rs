@@ -121,7 +121,7 @@ mod tests {
     fn what_is_written_is_read() {
         let backup = decode(&file()).unwrap();
         assert_eq!((backup.revision, backup.made_at), (41, Timestamp(-7)));
-        assert_eq!(backup.state.node("n").unwrap().description.hostname, "host");
+        assert_eq!(backup.state.node(&"n".into()).unwrap().description.hostname, "host");
         assert_eq!(backup.state.revision(), 41);
     }
 

@@ -79,7 +79,7 @@ impl Store {
         if affected::tunnels(state, touched) {
             changed_at.tunnels = state.revision();
         }
-        changed_at.networks.retain(|network, _| state.network(network.as_str()).is_some());
+        changed_at.networks.retain(|network, _| state.network(network).is_some());
     }
 
     /// Hears of every change from now on.

@@ -96,7 +96,7 @@ impl DispatcherService {
         }
         // What is known by the manager of a copy is of before it was copied.
         self.proposer.barrier().await?;
-        let known = self.store.read().node(node.as_str()).cloned();
+        let known = self.store.read().node(node).cloned();
         let known = known.map(|known| known.description.listen_addr.clone());
         twin::refuse(&self.connector, node, &known.unwrap_or_default(), addr).await
     }
@@ -174,7 +174,7 @@ impl DispatcherService {
     fn show_life(&self, node: &NodeId, shown: &mut Shown) -> to_node::Message {
         let raft_id = {
             let state = self.store.read();
-            let manager = state.node(node.as_str()).and_then(|node| node.manager_status.as_ref());
+            let manager = state.node(node).and_then(|node| node.manager_status.as_ref());
             manager.map_or(0, |manager| manager.raft_id)
         };
         if shown.raft_id != Some(raft_id) {
@@ -316,7 +316,7 @@ impl Dispatcher for DispatcherService {
         };
         self.introduce(&node, describe).await?;
         let session = self.sessions.open(node);
-        if self.store.read().node(session.node.as_str()).is_none() {
+        if self.store.read().node(&session.node).is_none() {
             // Removed before there was a session to end.
             self.sessions.close(&session);
             return Err(removed(&session.node));
@@ -329,7 +329,7 @@ impl Dispatcher for DispatcherService {
 
 fn expel_removed(store: &Store, sessions: &Sessions, nodes: &BTreeSet<NodeId>) {
     let state = store.read();
-    for node in nodes.iter().filter(|node| state.node(node.as_str()).is_none()) {
+    for node in nodes.iter().filter(|node| state.node(node).is_none()) {
         sessions.expel(node);
     }
 }

@@ -55,7 +55,7 @@ impl Reports {
     pub(crate) fn add(&self, node: &NodeId, reports: impl Iterator<Item = (TaskId, TaskStatus)>) {
         let own: Vec<(TaskId, TaskStatus)> = {
             let state = self.store.read();
-            let is_own = |id: &TaskId| state.task(id.as_str()).is_some_and(|t| t.node_id == *node);
+            let is_own = |id: &TaskId| state.task(id).is_some_and(|t| t.is_on(node));
             reports.filter(|(id, _)| is_own(id)).collect()
         };
         let mut waiting = self.lock();
@@ -85,7 +85,7 @@ impl Reports {
 
     /// Queues which certificate a node has now, if that is news.
     pub(crate) fn add_certificate(&self, node: &NodeId, tls_info: TlsInfo) {
-        let known = self.store.read().node(node.as_str()).cloned();
+        let known = self.store.read().node(node).cloned();
         let differs = known.is_some_and(|node| node.description.tls_info != tls_info);
         let mut waiting = self.lock();
         if differs || waiting.certificates.contains_key(node) {

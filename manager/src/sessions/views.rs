@@ -70,7 +70,7 @@ impl Views {
     fn newest(&self, node: &NodeId, told: Option<&Told>) -> (u64, Told) {
         let (state, changed_at) = self.store.read_with_changes();
         let mut cached = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.retain(|id, _| state.network(id.as_str()).is_some());
+        cached.retain(|id, _| state.network(id).is_some());
         let contents = state.networks_on(node).into_iter().map(|id| {
             let changed_at = changed_at.networks.get(&id).copied().unwrap_or_default();
             let network = cached.get(&id).filter(|network| network.changed_at == changed_at);

@@ -134,7 +134,7 @@ pub(crate) fn settled(ledger: &Ledger, nodes: &[Node]) -> Result<(), String> {
             task.is_wanted()
                 && task.status.state == TaskState::Running
                 && task.spec == service.spec.task_template
-                && state.node(task.node_id.as_str()).is_some_and(|node| node.is_alive())
+                && state.node_of(task).is_some_and(|node| node.is_alive())
         });
         let (running, wanted) = (running.count() as u64, service.replicas());
         if running != wanted {
@@ -178,7 +178,7 @@ fn told(task: &Task) -> String {
 /// A host that is no node any more does nothing for the swarm.
 fn settled_former(ledger: &Ledger, node: &Node) -> Result<(), String> {
     let host = node.host;
-    if node.node_id().is_some_and(|id| ledger.state.node(&id).is_some()) {
+    if node.node_id().is_some_and(|id| ledger.state.node(&id.into()).is_some()) {
         return Err(format!("host {host} is not removed"));
     }
     let (running, networks) = (node.kernel.running(), node.kernel.networks());
@@ -191,11 +191,11 @@ fn settled_former(ledger: &Ledger, node: &Node) -> Result<(), String> {
 fn settled_worker(ledger: &Ledger, node: &Node, id: &str) -> Result<(), String> {
     let state = &ledger.state;
     let host = node.host;
-    let known = state.node(id);
+    let id = NodeId::from(id);
+    let known = state.node(&id);
     if known.is_some_and(|node| !node.is_alive()) {
         return Err(format!("host {host} is not ready"));
     }
-    let id = NodeId::from(id);
     let wanted: BTreeSet<String> = state
         .tasks_on(&id)
         .filter(|task| task.is_wanted())
@@ -236,7 +236,7 @@ fn settled_network(
         let attachment = task.networks_attachments.iter().find(|a| a.network.id == network_id);
         let Some(addr) = attachment.and_then(|a| a.addresses.first()) else { continue };
         by_service.entry(task.service_id.to_string()).or_default().insert(addr.addr());
-        if task.node_id == *id {
+        if task.is_on(id) {
             local.insert(addr.addr());
         } else {
             remote.insert(addr.addr());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use swarm_manager::Control;
-use swarm_model::ServiceSpec;
+use swarm_model::{ServiceMode, ServiceSpec};
 use swarm_proto::control::control_server::Control as _;
 use swarm_proto::control::{Document, Empty, Reference, ScaleServiceRequest, UpdateServiceRequest};
 use tonic::{Request, Status};
@@ -333,11 +333,12 @@ async fn list(control: &Control) -> Result<Answer, Status> {
         let service: Value = parsed(json)?;
         let spec: ServiceSpec = serde_json::from_value(service["Spec"].clone())
             .map_err(|e| Status::internal(e.to_string()))?;
+        let ServiceMode::Replicated(replicated) = spec.mode;
         read.push((
             service["ID"].as_str().unwrap_or_default().to_owned(),
             service["Version"]["Index"].as_u64().unwrap_or(0),
             spec.name,
-            spec.mode.replicated.replicas,
+            replicated.replicas,
             spec.task_template.container_spec.env,
         ));
     }

@@ -159,7 +159,7 @@ impl Ledger {
             match object {
                 Touched::Service(id) => self.note_service(index, id.as_str()),
                 Touched::Network(id) => {
-                    let exists = self.state.network(id.as_str()).is_some();
+                    let exists = self.state.network(id).is_some();
                     let history = self.networks.entry(id.to_string()).or_default();
                     history.insert(index, exists);
                 }
@@ -171,7 +171,7 @@ impl Ledger {
     }
 
     fn note_service(&mut self, index: u64, id: &str) {
-        let service = self.state.service(id).filter(|service| !service.pending_delete);
+        let service = self.state.service(&id.into()).filter(|service| !service.pending_delete);
         let wanted = service.map(|service| {
             let env = service.spec.task_template.container_spec.env.clone();
             (service.spec.name.clone(), service.replicas(), env)
@@ -229,11 +229,11 @@ impl Ledger {
             let vips = state.services_in(&network.id).flat_map(|service| {
                 let vips = service.endpoint.virtual_ips.iter();
                 let here = vips.filter(|vip| vip.network_id == network.id);
-                here.map(|vip| (vip.addr.addr(), &service.id))
+                here.map(|vip| (vip.addr.addr(), service.id.as_str()))
             });
             let tasks = state.tasks_in(&network.id).flat_map(|task| {
                 let here = task.networks_attachments.iter().filter(|a| a.network.id == network.id);
-                here.flat_map(|a| &a.addresses).map(|addr| (addr.addr(), &task.id))
+                here.flat_map(|a| &a.addresses).map(|addr| (addr.addr(), task.id.as_str()))
             });
             for (addr, holder) in vips.chain(tasks) {
                 if !taken.insert(addr) {
@@ -249,8 +249,9 @@ impl Ledger {
     fn check_tasks(&mut self, index: u64, touched: &[Touched]) -> Checked {
         for object in touched {
             let Touched::Task(id, _) = object else { continue };
+            let known = self.state.task(id).cloned();
             let id = id.as_str();
-            let Some(task) = self.state.task(id).cloned() else {
+            let Some(task) = known else {
                 self.tasks.remove(id);
                 self.forgotten.insert(id.to_owned());
                 continue;
@@ -266,7 +267,7 @@ impl Ledger {
                 return violated("task state only forward", what);
             }
             let stops = before.1 <= TaskState::Running && now.1 > TaskState::Running;
-            let alive = self.state.node(task.node_id.as_str()).is_some_and(|n| n.is_alive());
+            let alive = self.state.node_of(&task).is_some_and(|n| n.is_alive());
             if stops && alive && task.status.state == TaskState::Running {
                 if task.withdrawn.is_none() {
                     return violated(WITHDRAWN_FIRST, format!("task {id} never was, at {index}"));
@@ -284,9 +285,8 @@ impl Ledger {
         });
         let nodes = task.networks_attachments.iter().flat_map(|attachment| {
             let nodes = self.state.nodes_in(&attachment.network.id);
-            let lives = |id: &swarm_model::NodeId| {
-                self.state.node(id.as_str()).is_some_and(|node| node.is_alive())
-            };
+            let lives =
+                |id: &swarm_model::NodeId| self.state.node(id).is_some_and(|node| node.is_alive());
             nodes.into_iter().filter(lives).map(|id| id.to_string()).collect::<Vec<_>>()
         });
         Stop {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use swarm_manager::{Images, Manager, ManagerOptions, NewCluster};
-use swarm_model::{ClusterSpec, JoinTokens, ManagerAddress};
+use swarm_model::{ClusterSpec, JoinTokens, ManagerAddress, NodeId};
 use swarm_pki::{
     Connector, Credentials, ExpectedPeer, PeerIdentity, Role, RootCa, new_key_and_csr,
 };
@@ -282,7 +282,7 @@ impl Program {
         let member = match known {
             Some(member) => member,
             None if begins => {
-                Member { node_id: swarm_manager::clock::new_id().to_string(), raft_id: 1 }
+                Member { node_id: swarm_manager::clock::new_id::<NodeId>().to_string(), raft_id: 1 }
             }
             None => self.join().await,
         };

@@ -125,7 +125,7 @@ pub(crate) fn leader(nodes: &[Node]) -> Option<(&Node, Arc<Manager>)> {
 pub(crate) fn remove_lost(nodes: &[Node], ledger: &Ledger) {
     let Some((leader, manager)) = leader(nodes) else { return };
     for node in nodes.iter().filter(|node| matches!(node.fate, Fate::Lost | Fate::Removed)) {
-        let known = node.node_id().filter(|id| ledger.state.node(id).is_some());
+        let known = node.node_id().filter(|id| ledger.state.node(&id.as_str().into()).is_some());
         let Some(name) = known else { continue };
         let control = manager.control();
         leader.spawn(async move {
@@ -256,7 +256,7 @@ impl World {
     fn is_up(&self) -> Result<(), String> {
         for node in self.nodes.iter().filter(|node| node.fate == Fate::Here) {
             let id = node.node_id().ok_or_else(|| format!("host {} has not joined", node.host))?;
-            let known = self.ledger.state.node(&id);
+            let known = self.ledger.state.node(&id.into());
             let known = known.ok_or_else(|| format!("host {} is not known", node.host))?;
             if node.role == Role::Worker && !known.is_alive() {
                 return Err(format!("host {} is not ready", node.host));

@@ -13,7 +13,7 @@ fn task() -> Task {
         service_id: "service".into(),
         service_name: "web".into(),
         slot: 1,
-        node_id: "node".into(),
+        node_id: Some("node".into()),
         status: TaskStatus::default(),
         desired_state: TaskState::Running,
         networks_attachments: vec![],

@@ -87,7 +87,7 @@ impl World {
         });
         let node = credentials(&ca, "n", Role::Worker);
         let connector = Connector::new(node, ConnectorOptions::default());
-        let (_, heard) = watch::channel(std::sync::Arc::new(Memory::default()));
+        let (_, heard) = watch::channel(std::sync::Arc::new(Memory::empty("n".into())));
         let manager = ManagerAddress { node_id: "m".into(), addr };
         World {
             identity: Identity::for_test(connector),

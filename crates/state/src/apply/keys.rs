@@ -80,7 +80,7 @@ impl State {
         let without = self.nodes().filter(|node| node.ordinal == 0);
         let without: Vec<NodeId> = without.map(|node| node.id.clone()).collect();
         for id in without {
-            let Some(mut node) = self.node(id.as_str()).map(|node| (**node).clone()) else {
+            let Some(mut node) = self.node(&id).map(|node| (**node).clone()) else {
                 continue;
             };
             // Without one it takes no part in encrypted networks: there are millions before that.

@@ -17,7 +17,7 @@ impl State {
         spec: NetworkSpec,
     ) -> Result<(), Rejected> {
         network_spec(&spec).map_err(|e| Rejected::Invalid(e.to_string()))?;
-        if self.network_named(&spec.name).is_some() || self.network(id.as_str()).is_some() {
+        if self.network_named(&spec.name).is_some() || self.network(&id).is_some() {
             return Err(Rejected::Exists(format!("network {}", spec.name)));
         }
         let encrypted = spec.options.contains_key(ENCRYPTED_OPTION);
@@ -67,7 +67,7 @@ impl State {
         id: &NetworkId,
     ) -> Result<(), Rejected> {
         let network =
-            self.network(id.as_str()).ok_or_else(|| Rejected::NotFound(format!("network {id}")))?;
+            self.network(id).ok_or_else(|| Rejected::NotFound(format!("network {id}")))?;
         let mut users: Vec<&str> =
             self.services_in(id).map(|service| service.spec.name.as_str()).collect();
         users.extend(self.tasks_in(id).map(|task| task.service_name.as_str()));

@@ -20,7 +20,7 @@ impl State {
         hostname: String,
         addr: String,
     ) -> Result<Option<u64>, Rejected> {
-        if self.node(id.as_str()).is_some() {
+        if self.node(&id).is_some() {
             return Err(Rejected::Exists(format!("node {id}")));
         }
         node_hostname(&hostname).map_err(|e| Rejected::Invalid(e.to_string()))?;
@@ -87,7 +87,7 @@ impl State {
         label_add: Labels,
         label_rm: &[String],
     ) -> Result<(), Rejected> {
-        let node = self.node(id.as_str()).ok_or_else(|| no_node(id))?;
+        let node = self.node(id).ok_or_else(|| no_node(id))?;
         if let Some(key) = label_rm.iter().find(|key| !node.spec.labels.contains_key(*key)) {
             let hostname = &node.description.hostname;
             return Err(Rejected::NotFound(format!("label {key} of node {hostname}")));
@@ -106,7 +106,7 @@ impl State {
         id: &NodeId,
         role: NodeRole,
     ) -> Result<Option<u64>, Rejected> {
-        let node = Arc::clone(self.node(id.as_str()).ok_or_else(|| no_node(id))?);
+        let node = Arc::clone(self.node(id).ok_or_else(|| no_node(id))?);
         let hostname = &node.description.hostname;
         let raft_id = node.manager_status.as_ref().map(|manager| manager.raft_id);
         if node.spec.role == role {
@@ -139,7 +139,7 @@ impl State {
     }
 
     pub(super) fn drop_manager(&mut self, cx: &mut Context, id: &NodeId) -> Result<(), Rejected> {
-        let node = self.node(id.as_str()).ok_or_else(|| no_node(id))?;
+        let node = self.node(id).ok_or_else(|| no_node(id))?;
         if node.is_manager() {
             return Err(Rejected::OutOfDate(format!("node {id}")));
         }
@@ -157,7 +157,7 @@ impl State {
         addr: String,
         raft_id: u64,
     ) -> Result<(), Rejected> {
-        if self.node(id.as_str()).is_none() {
+        if self.node(id).is_none() {
             let host = addr.rsplit_once(':').map_or(addr.as_str(), |(host, _)| host);
             let host = host.trim_matches(['[', ']']).to_owned();
             self.add_node(cx, id.clone(), NodeRole::Worker, hostname, host)?;
@@ -185,7 +185,7 @@ impl State {
         id: &NodeId,
         change: impl FnOnce(&mut Node),
     ) -> Result<(), Rejected> {
-        let mut node = (**self.node(id.as_str()).ok_or_else(|| no_node(id))?).clone();
+        let mut node = (**self.node(id).ok_or_else(|| no_node(id))?).clone();
         change(&mut node);
         node.meta.touch(cx.revision, cx.now);
         self.put_node(node);
@@ -199,7 +199,7 @@ impl State {
         id: &NodeId,
         force: bool,
     ) -> Result<(), Rejected> {
-        let node = self.node(id.as_str()).ok_or_else(|| no_node(id))?;
+        let node = self.node(id).ok_or_else(|| no_node(id))?;
         if node.is_alive() && !force {
             return Err(Rejected::InUse(format!(
                 "node {} is not down: let it leave first, or use --force",

@@ -82,7 +82,7 @@ impl State {
         id: &NodeId,
         tls_info: TlsInfo,
     ) -> Result<(), Rejected> {
-        let mut node = (**self.node(id.as_str()).ok_or_else(|| no_node(id))?).clone();
+        let mut node = (**self.node(id).ok_or_else(|| no_node(id))?).clone();
         node.description.tls_info = tls_info;
         node.meta.touch(cx.revision, cx.now);
         self.put_node(node);

@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use swarm_model::{
-    Endpoint, EndpointMode, Meta, Network, NetworkId, Service, ServiceId, ServiceSpec, UpdateState,
-    UpdateStatus, VirtualIp, service_spec,
+    Endpoint, EndpointMode, Meta, Network, NetworkId, Service, ServiceId, ServiceMode, ServiceSpec,
+    UpdateState, UpdateStatus, VirtualIp, service_spec,
 };
 
 use super::Context;
@@ -20,7 +20,7 @@ impl State {
         spec: ServiceSpec,
     ) -> Result<(), Rejected> {
         self.check_spec(&spec)?;
-        if self.service_named(&spec.name).is_some() || self.service(id.as_str()).is_some() {
+        if self.service_named(&spec.name).is_some() || self.service(&id).is_some() {
             return Err(Rejected::Exists(format!("service {}", spec.name)));
         }
         let endpoint = self.allocate_endpoint(&spec, Endpoint::default())?;
@@ -79,7 +79,7 @@ impl State {
     ) -> Result<(), Rejected> {
         let mut service = self.changeable(id)?;
         let mut spec = service.spec.clone();
-        spec.mode.replicated.replicas = replicas;
+        spec.mode = ServiceMode::replicated(replicas);
         self.check_spec(&spec)?;
         service.previous_spec = Some(std::mem::replace(&mut service.spec, spec));
         self.save_service(cx, service);
@@ -102,7 +102,7 @@ impl State {
         cx: &mut Context,
         id: &ServiceId,
     ) -> Result<(), Rejected> {
-        let service = self.service(id.as_str()).ok_or_else(|| no_service(id))?.clone();
+        let service = self.service(id).ok_or_else(|| no_service(id))?.clone();
         if !service.pending_delete || self.tasks_of(id).any(|task| !task.is_finished()) {
             return Err(Rejected::InUse(format!("service {} has tasks", service.spec.name)));
         }
@@ -138,7 +138,7 @@ impl State {
     }
 
     fn changeable(&self, id: &ServiceId) -> Result<Service, Rejected> {
-        let service = self.service(id.as_str()).filter(|service| !service.pending_delete);
+        let service = self.service(id).filter(|service| !service.pending_delete);
         service.map(|service| (**service).clone()).ok_or_else(|| no_service(id))
     }
 
@@ -153,7 +153,7 @@ impl State {
         let targets: Vec<&NetworkId> =
             spec.task_template.networks.iter().map(|network| &network.target).collect();
         for (at, target) in targets.iter().enumerate() {
-            if self.network(target.as_str()).is_none() {
+            if self.network(target).is_none() {
                 return Err(Rejected::NotFound(format!("network {target}")));
             }
             if targets[..at].contains(target) {
@@ -192,7 +192,7 @@ impl State {
         networks: &[NetworkId],
     ) -> Result<Vec<(NetworkId, Ipv4Net)>, Rejected> {
         for id in networks {
-            let network = self.network(id.as_str()).ok_or_else(|| no_network(id))?;
+            let network = self.network(id).ok_or_else(|| no_network(id))?;
             if self.free_addresses(id) == 0 {
                 return Err(no_free_address(network));
             }

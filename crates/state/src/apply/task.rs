@@ -20,14 +20,14 @@ impl State {
         service_id: &ServiceId,
         slot: u64,
     ) -> Result<(), Rejected> {
-        let service = self.service(service_id.as_str()).filter(|service| !service.pending_delete);
+        let service = self.service(service_id).filter(|service| !service.pending_delete);
         let service = service.ok_or_else(|| no_service(service_id))?;
         let taken = |task: &Task| task.slot == slot && task.holds_slot();
         if self.tasks_of(service_id).any(|task| taken(task)) {
             let name = &service.spec.name;
             return Err(Rejected::Exists(format!("a task in slot {slot} of service {name}")));
         }
-        if self.task(id.as_str()).is_some() {
+        if self.task(&id).is_some() {
             return Err(Rejected::Exists(format!("task {id}")));
         }
         let mut task = Task {
@@ -37,7 +37,7 @@ impl State {
             service_id: service_id.clone(),
             service_name: service.spec.name.clone(),
             slot,
-            node_id: NodeId::default(),
+            node_id: None,
             status: TaskStatus {
                 timestamp: cx.now,
                 message: "created".into(),
@@ -100,13 +100,13 @@ impl State {
         node: &NodeId,
     ) -> Result<(), Rejected> {
         let mut task = self.existing(id)?;
-        if self.node(node.as_str()).is_none() {
+        if self.node(node).is_none() {
             return Err(no_node(node));
         }
         if task.status.state != TaskState::Pending || !task.is_wanted() {
             return Err(Rejected::OutOfDate(format!("task {id}")));
         }
-        task.node_id = node.clone();
+        task.node_id = Some(node.clone());
         task.status = TaskStatus {
             timestamp: cx.now,
             state: TaskState::Assigned,
@@ -139,7 +139,7 @@ impl State {
         status: TaskStatus,
     ) -> Result<(), Rejected> {
         let task = self.existing(id)?;
-        if task.node_id.is_empty() {
+        if task.node_id.is_none() {
             return Err(Rejected::Invalid(format!("task {id} is on no node")));
         }
         if status.state < task.status.state || task.is_finished() {
@@ -192,8 +192,8 @@ impl State {
 
     /// Whether what was so at `as_of` still is: the task is on no live node, or no live node sends to it.
     fn may_stop(&self, task: &Task, as_of: u64) -> bool {
-        let alive = |node: &NodeId| self.node(node.as_str()).filter(|node| node.is_alive());
-        if alive(&task.node_id).is_none() {
+        let alive = |node: &NodeId| self.node(node).filter(|node| node.is_alive());
+        if task.node_id.as_ref().and_then(alive).is_none() {
             return true;
         }
         let networks = task.networks_attachments.iter().map(|attachment| &attachment.network.id);
@@ -214,7 +214,7 @@ impl State {
         }
         task.desired_state = state;
         // What was never given to a node has nothing to stop.
-        if state > TaskState::Running && task.node_id.is_empty() && !task.is_finished() {
+        if state > TaskState::Running && task.node_id.is_none() && !task.is_finished() {
             let status = TaskStatus {
                 timestamp: cx.now,
                 state: TaskState::Shutdown,
@@ -239,11 +239,11 @@ impl State {
 
     /// Drops a finished task. Who hears of this later cannot look up where it was: so that is said here.
     pub(super) fn forget_task(&mut self, cx: &mut Context, id: &TaskId) {
-        let Some(task) = self.task(id.as_str()).cloned() else { return };
+        let Some(task) = self.task(id).cloned() else { return };
         self.drop_task(id);
         cx.touch(Touched::Task(id.clone(), task.service_id.clone()));
-        if !task.node_id.is_empty() {
-            cx.touch(Touched::NodeHistory(task.node_id.clone()));
+        if let Some(node) = &task.node_id {
+            cx.touch(Touched::NodeHistory(node.clone()));
         }
         for attachment in &task.networks_attachments {
             cx.touch(Touched::Network(attachment.network.id.clone()));
@@ -251,7 +251,7 @@ impl State {
     }
 
     fn existing(&self, id: &TaskId) -> Result<Task, Rejected> {
-        let task = self.task(id.as_str());
+        let task = self.task(id);
         task.map(|task| (**task).clone()).ok_or_else(|| Rejected::NotFound(format!("task {id}")))
     }
 

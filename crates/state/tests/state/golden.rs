@@ -52,7 +52,7 @@ fn service_spec() -> ServiceSpec {
     template.restart_policy.condition = RestartCondition::OnFailure;
     template.networks =
         vec![NetworkAttachmentConfig { target: network_id(0), aliases: vec!["www".into()] }];
-    spec.mode.replicated.replicas = 3;
+    spec.mode = swarm_model::ServiceMode::replicated(3);
     spec
 }
 
@@ -367,7 +367,7 @@ fn a_snapshot_with_keys_ever_written_is_still_read() {
     state.apply(100, change(add(1)));
     state.apply(101, change(add(2)));
     state.apply(102, change(Change::RotateNetworkKeys));
-    assert_eq!((state.key_ring().keys.len(), state.node("node0").unwrap().ordinal), (2, 1));
+    assert_eq!((state.key_ring().keys.len(), state.node(&"node0".into()).unwrap().ordinal), (2, 1));
     let bytes = golden("snapshot.hex", "keys", &state.to_snapshot());
     let restored = State::from_snapshot(&bytes).unwrap();
     assert_eq!(format!("{restored:?}"), format!("{state:?}"));

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use crate::support::{Op, op, ops};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
-use swarm_model::{Id, ItemKey, NodeView, Service, Task, TaskState, Timestamp};
+use swarm_model::{
+    ItemKey, NetworkId, NodeId, NodeView, Service, ServiceId, Task, TaskId, TaskState, Timestamp,
+};
 use swarm_state::{Change, Command, State};
 
 /// A moment that differs from revision to revision.
@@ -34,8 +36,8 @@ fn run(ops: &[Op]) -> State {
 }
 
 /// The addresses in use in each network, by whom.
-fn addresses(state: &State) -> BTreeMap<Id, Vec<(Ipv4Addr, String)>> {
-    let mut used: BTreeMap<Id, Vec<(Ipv4Addr, String)>> = BTreeMap::new();
+fn addresses(state: &State) -> BTreeMap<NetworkId, Vec<(Ipv4Addr, String)>> {
+    let mut used: BTreeMap<NetworkId, Vec<(Ipv4Addr, String)>> = BTreeMap::new();
     for service in state.services() {
         for vip in &service.endpoint.virtual_ips {
             let user = format!("service {}", service.id);
@@ -56,7 +58,7 @@ fn addresses(state: &State) -> BTreeMap<Id, Vec<(Ipv4Addr, String)>> {
 fn check_addresses(state: &State) {
     let used = addresses(state);
     for id in used.keys() {
-        assert!(state.network(id.as_str()).is_some(), "addresses of a network {id} that is gone");
+        assert!(state.network(id).is_some(), "addresses of a network {id} that is gone");
     }
     for network in state.networks() {
         let used = used.get(&network.id).map(Vec::as_slice).unwrap_or_default();
@@ -107,8 +109,8 @@ fn check_indexes(state: &State) {
             !t.is_finished() && t.networks_attachments.iter().any(|a| a.network.id == *id)
         };
         assert!(state.tasks_in(id).eq(state.tasks().filter(here)));
-        let nodes = state.tasks().filter(here).map(|task| task.node_id.clone());
-        let nodes: BTreeSet<Id> = nodes.filter(|id| !id.is_empty()).collect();
+        let nodes: BTreeSet<NodeId> =
+            state.tasks().filter(here).filter_map(|task| task.node_id.clone()).collect();
         assert_eq!(state.nodes_in(id), nodes);
         assert_eq!(state.network_named(&network.spec.name), Some(network));
     }
@@ -119,33 +121,34 @@ fn check_indexes(state: &State) {
             assert_eq!(state.service_named(&service.spec.name), Some(service));
         }
     }
-    let nodes: BTreeSet<Id> = state.nodes().map(|n| n.id.clone()).collect();
-    let placed = state.tasks().map(|t| t.node_id.clone()).filter(|id| !id.is_empty());
+    let nodes: BTreeSet<NodeId> = state.nodes().map(|n| n.id.clone()).collect();
+    let placed = state.tasks().filter_map(|t| t.node_id.clone());
     for node in nodes.iter().cloned().chain(placed) {
-        let here = |t: &&Arc<Task>| t.node_id == node;
+        let here = |t: &&Arc<Task>| t.is_on(&node);
         let unfinished: Vec<_> = state.tasks().filter(here).filter(|t| !t.is_finished()).collect();
         assert_eq!(state.task_count(&node), unfinished.len());
         assert!(state.tasks_on(&node).eq(unfinished));
         assert!(state.ended_on(&node).eq(state.tasks().filter(here).filter(|t| t.is_finished())));
     }
-    for task in state.tasks().filter(|task| !task.is_finished() && !task.node_id.is_empty()) {
-        assert!(nodes.contains(&task.node_id), "task {} is on a removed node", task.id);
+    for task in state.tasks().filter(|task| !task.is_finished()) {
+        let there = task.node_id.as_ref().is_none_or(|node| nodes.contains(node));
+        assert!(there, "task {} is on a removed node", task.id);
     }
 }
 
 fn check_tasks(before: &State, after: &State) {
     for task in after.tasks() {
-        assert!(after.service(task.service_id.as_str()).is_some(), "task {} is orphaned", task.id);
+        assert!(after.service(&task.service_id).is_some(), "task {} is orphaned", task.id);
         let attached = task.networks_attachments.len() == task.spec.networks.len();
         assert!(attached || task.status.state == TaskState::New || task.is_finished());
         assert_eq!(
-            task.node_id.is_empty() && !task.is_finished(),
+            task.node_id.is_none() && !task.is_finished(),
             task.status.state <= TaskState::Pending
         );
-        let Some(former) = before.task(task.id.as_str()) else { continue };
+        let Some(former) = before.task(&task.id) else { continue };
         assert!(task.status.state >= former.status.state, "task {} went back", task.id);
         assert!(task.desired_state >= former.desired_state);
-        assert!(former.node_id.is_empty() || former.node_id == task.node_id);
+        assert!(former.node_id.is_none() || former.node_id == task.node_id);
         assert!(former.withdrawn.is_none() || former.withdrawn == task.withdrawn);
         assert!(former.superseded.is_none() || former.superseded == task.superseded);
         assert_eq!(former.spec, task.spec);
@@ -161,14 +164,14 @@ fn check_tasks(before: &State, after: &State) {
 fn check_isolation(state: &State) {
     for node in state.nodes() {
         let view = state.node_view(&node.id);
-        let attached: BTreeSet<&Id> = state
+        let attached: BTreeSet<&NetworkId> = state
             .tasks()
-            .filter(|task| task.node_id == node.id && !task.is_finished())
+            .filter(|task| task.is_on(&node.id) && !task.is_finished())
             .flat_map(|task| task.networks_attachments.iter().map(|a| &a.network.id))
             .collect();
-        let told: BTreeSet<&Id> = view.items.keys().filter_map(ItemKey::network).collect();
+        let told: BTreeSet<&NetworkId> = view.items.keys().filter_map(ItemKey::network).collect();
         assert_eq!(told, attached);
-        assert!(view.tasks().all(|task| task.node_id == node.id));
+        assert!(view.tasks().all(|task| task.is_on(&node.id)));
         check_endpoints(state, &view);
     }
 }
@@ -179,18 +182,18 @@ fn check_endpoints(state: &State, view: &NodeView) {
         else {
             continue;
         };
-        let task = state.task(task.as_str()).unwrap();
+        let task = state.task(task).unwrap();
         let ready = endpoint.state == swarm_model::EndpointState::Ready;
-        let alive = state.node(task.node_id.as_str()).is_some_and(|node| node.is_alive());
+        let alive = state.node_of(task).is_some_and(|node| node.is_alive());
         let serves = alive && task.is_wanted() && task.status.state == TaskState::Running;
         assert_eq!(ready, serves, "traffic follows readiness: task {}", task.id);
-        assert!(state.network(network.as_str()).unwrap().ip_range.contains(&endpoint.addr));
+        assert!(state.network(network).unwrap().ip_range.contains(&endpoint.addr));
     }
 }
 
 /// Each manager has a Raft id that no other had before.
 fn check_managers(before: &State, after: &State) {
-    let ids = |state: &State| -> BTreeMap<u64, Id> {
+    let ids = |state: &State| -> BTreeMap<u64, NodeId> {
         let managers = state.nodes().filter_map(|node| {
             let manager = node.manager_status.as_ref()?;
             Some((manager.raft_id, node.id.clone()))
@@ -220,9 +223,9 @@ fn check(before: &State, after: &State) {
 
 /// Removes all there is.
 fn remove_everything(state: &mut State) {
-    let services: Vec<Id> = state.services().map(|service| service.id.clone()).collect();
-    let tasks: Vec<Id> = state.tasks().map(|task| task.id.clone()).collect();
-    let nodes: Vec<Id> = state.nodes().map(|node| node.id.clone()).collect();
+    let services: Vec<ServiceId> = state.services().map(|service| service.id.clone()).collect();
+    let tasks: Vec<TaskId> = state.tasks().map(|task| task.id.clone()).collect();
+    let nodes: Vec<NodeId> = state.nodes().map(|node| node.id.clone()).collect();
     for id in tasks {
         apply(state, Change::SetDesiredState { id, state: TaskState::Shutdown });
     }
@@ -235,7 +238,7 @@ fn remove_everything(state: &mut State) {
     }
     check_addresses(state);
     assert!(addresses(state).is_empty());
-    let networks: Vec<Id> = state.networks().map(|network| network.id.clone()).collect();
+    let networks: Vec<NetworkId> = state.networks().map(|network| network.id.clone()).collect();
     for id in networks {
         assert!(apply(state, Change::RemoveNetwork { id }));
     }

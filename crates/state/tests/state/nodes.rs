@@ -36,13 +36,14 @@ fn a_node_promoted_again_gets_another_raft_id_and_the_last_manager_stays_one() {
     apply_one(&mut state, describe).unwrap();
     assert_eq!(role(&mut state, "w", NodeRole::Manager), Ok(Some(2)));
     assert_eq!(role(&mut state, "w", NodeRole::Manager), Ok(Some(2)), "it is one already");
-    let addr = |state: &State| state.node("w").unwrap().manager_status.clone().map(|m| m.addr);
+    let addr =
+        |state: &State| state.node(&"w".into()).unwrap().manager_status.clone().map(|m| m.addr);
     assert_eq!(addr(&state).as_deref(), Some("192.0.2.2:2377"));
 
     let drop = Change::DropManager { id: "w".into() };
     assert!(apply_one(&mut state, drop.clone()).is_err(), "nobody demoted it");
     role(&mut state, "w", NodeRole::Worker).unwrap();
-    assert!(state.node("w").unwrap().manager_status.is_some(), "it votes as yet");
+    assert!(state.node(&"w".into()).unwrap().manager_status.is_some(), "it votes as yet");
     assert!(role(&mut state, "w", NodeRole::Manager).is_err(), "first it leaves the quorum");
     let last = role(&mut state, "m", NodeRole::Worker).unwrap_err();
     assert_eq!(last.to_string(), "attempting to demote the last manager of the swarm");
@@ -69,14 +70,14 @@ fn labels_are_added_and_removed_and_the_rest_of_the_node_stays() {
     };
     apply_one(&mut state, update(&[("zone", "a"), ("rack", "1")], &[])).unwrap();
     apply_one(&mut state, update(&[("zone", "b")], &["rack"])).unwrap();
-    let before = state.node("n").unwrap().spec.clone();
+    let before = state.node(&"n".into()).unwrap().spec.clone();
     assert_eq!(before.labels, [("zone".to_owned(), "b".to_owned())].into());
     let missing = apply_one(&mut state, update(&[("x", "")], &["rack"])).unwrap_err();
     assert_eq!(missing.to_string(), "label rack of node host not found");
     for bad in ["", "a b"] {
         assert!(apply_one(&mut state, update(&[(bad, "")], &[])).is_err(), "{bad:?}");
     }
-    assert_eq!(state.node("n").unwrap().spec, before);
+    assert_eq!(state.node(&"n".into()).unwrap().spec, before);
 }
 
 #[test]
@@ -106,5 +107,5 @@ fn who_takes_over_is_the_only_manager() {
     // Restored on a host that was no node.
     apply_one(&mut state, take_over("d", 8)).unwrap();
     assert_eq!(managers(&state), [("d".into(), 8, "192.0.2.9:2377".into())]);
-    assert_eq!(state.node("d").unwrap().status.addr, "192.0.2.9");
+    assert_eq!(state.node(&"d".into()).unwrap().status.addr, "192.0.2.9");
 }

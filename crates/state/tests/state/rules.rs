@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use crate::support::{description, network_id, node_id, service_id, task_id};
 use swarm_model::{
-    EndpointState, Id, Item, ItemKey, NetworkAttachmentConfig, NetworkSpec, NodeRole, NodeState,
+    EndpointState, Item, ItemKey, NetworkAttachmentConfig, NetworkSpec, NodeRole, NodeState,
     ServiceSpec, TaskState, TaskStatus, Timestamp, UpdateState, UpdateStatus,
 };
 use swarm_state::{Change, Command, Outcome, Rejected, State, Touched};
@@ -74,7 +74,7 @@ impl World {
     }
 
     fn address(&self, n: u8) -> Option<Ipv4Addr> {
-        let task = self.state.task(task_id(n).as_str())?;
+        let task = self.state.task(&task_id(n))?;
         Some(task.networks_attachments.first()?.addresses.first()?.addr())
     }
 
@@ -121,11 +121,11 @@ fn a_task_is_stopped_only_if_no_live_node_sends_to_it() {
     let decided = world.state.revision();
     world.ok(down(1, NodeState::Ready));
     assert_eq!(stop(&mut world, decided), refused, "a node came back");
-    assert_eq!(world.state.task("task01").unwrap().desired_state, TaskState::Running);
+    assert_eq!(world.state.task(&"task01".into()).unwrap().desired_state, TaskState::Running);
 
     let decided = world.state.revision();
     assert!(stop(&mut world, decided).is_ok());
-    assert_eq!(world.state.task("task01").unwrap().desired_state, TaskState::Shutdown);
+    assert_eq!(world.state.task(&"task01".into()).unwrap().desired_state, TaskState::Shutdown);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_task_is_given_up_only_while_its_node_is_dead() {
     assert_eq!(world.apply(stop.clone()), Err(Rejected::OutOfDate("task task01".into())));
     world.ok(node(NodeState::Down));
     world.ok(stop);
-    assert_eq!(world.state.task("task01").unwrap().desired_state, TaskState::Shutdown);
+    assert_eq!(world.state.task(&"task01".into()).unwrap().desired_state, TaskState::Shutdown);
 }
 
 #[test]
@@ -150,10 +150,10 @@ fn what_is_said_of_an_update_is_not_said_of_the_next() {
     let update = |world: &mut World, image: &str| {
         let mut spec = spec(0, &[0]);
         spec.task_template.container_spec.image = image.into();
-        let service = world.state.service(service_id(0).as_str()).unwrap();
+        let service = world.state.service(&service_id(0)).unwrap();
         let version = service.meta.version.index;
         world.ok(Change::UpdateService { id: service_id(0), version, spec: Box::new(spec) });
-        let service = world.state.service(service_id(0).as_str()).unwrap();
+        let service = world.state.service(&service_id(0)).unwrap();
         service.update_status.clone().unwrap()
     };
     let first = update(&mut world, "first");
@@ -168,7 +168,7 @@ fn what_is_said_of_an_update_is_not_said_of_the_next() {
         "the user has begun another update meanwhile"
     );
     let state = |world: &World| {
-        let service = world.state.service(service_id(0).as_str()).unwrap();
+        let service = world.state.service(&service_id(0)).unwrap();
         service.update_status.as_ref().unwrap().state
     };
     assert_eq!(state(&world), UpdateState::Updating);
@@ -198,15 +198,15 @@ fn a_task_without_an_address_says_so_and_gets_the_next_free_one() {
     for n in 1..6 {
         world.task(n, 0);
     }
-    let task = world.state.task("task05").unwrap();
+    let task = world.state.task(&"task05".into()).unwrap();
     assert_eq!(task.status.state, TaskState::New);
     assert_eq!(task.status.err, "no free address in network n0 (10.9.0.0/29)");
     world.ok(Change::AllocateTask { id: task_id(5) });
     assert!(world.touched.is_empty(), "nothing changed: nobody is to look again");
     world.ok(Change::SetDesiredState { id: task_id(1), state: TaskState::Shutdown });
-    assert_eq!(world.state.task("task01").unwrap().status.state, TaskState::Shutdown);
+    assert_eq!(world.state.task(&"task01".into()).unwrap().status.state, TaskState::Shutdown);
     world.ok(Change::AllocateTask { id: task_id(5) });
-    let task = world.state.task("task05").unwrap();
+    let task = world.state.task(&"task05".into()).unwrap();
     assert_eq!((task.status.state, task.status.err.as_str()), (TaskState::Pending, ""));
     assert_eq!(world.address(5), Some(Ipv4Addr::new(10, 9, 0, 3)));
 }
@@ -234,7 +234,7 @@ fn a_service_that_gets_one_of_two_addresses_gets_none() {
     // Neither an address nor its turn is lost.
     assert_eq!(world.state.free_addresses(&network_id(0)), 5);
     world.service(2, &[0]);
-    let vip = world.state.service("service2").unwrap().endpoint.virtual_ips[0].addr;
+    let vip = world.state.service(&"service2".into()).unwrap().endpoint.virtual_ips[0].addr;
     assert_eq!(vip.to_string(), "10.9.0.2/29");
 }
 
@@ -255,7 +255,7 @@ fn traffic_follows_readiness() {
     world.ok(down(NodeState::Ready));
     world.ok(Change::WithdrawTask { id: task_id(2) });
     assert_eq!(world.endpoint(0, 2), Some(EndpointState::Draining));
-    assert_eq!(world.state.task("task02").unwrap().withdrawn, Some(world.state.revision()));
+    assert_eq!(world.state.task(&"task02".into()).unwrap().withdrawn, Some(world.state.revision()));
     world.report(2, TaskState::Shutdown);
     assert_eq!(world.endpoint(0, 2), None);
     assert_eq!(world.state.free_addresses(&network_id(0)), 3, "one VIP and one task");
@@ -291,13 +291,13 @@ fn an_update_is_based_on_the_version_it_saw() {
     let version = world.state.revision();
     let update = |replicas| {
         let mut spec = spec(0, &[0]);
-        spec.mode.replicated.replicas = replicas;
+        spec.mode = swarm_model::ServiceMode::replicated(replicas);
         Change::UpdateService { id: service_id(0), version, spec: Box::new(spec) }
     };
     world.ok(update(2));
     let reason = "service web0".to_owned();
     assert_eq!(world.apply(update(3)), Err(Rejected::OutOfDate(reason)));
-    assert_eq!(world.state.service("service0").unwrap().replicas(), 2);
+    assert_eq!(world.state.service(&"service0".into()).unwrap().replicas(), 2);
 }
 
 #[test]
@@ -339,7 +339,7 @@ fn managers_get_raft_ids_that_are_never_reused() {
     let mut world = World::new(0);
     let mut ids = Vec::new();
     for n in 4..7 {
-        let id: Id = node_id(n);
+        let id = node_id(n);
         let (hostname, addr) = (format!("m{n}"), format!("192.0.2.{n}:2377"));
         let add = Change::AddNode { id: id.clone(), role: NodeRole::Manager, hostname, addr };
         ids.extend(world.apply(add).unwrap().raft_id);
@@ -355,7 +355,7 @@ fn subnets_from_the_pool_keep_clear_of_networks_and_routes() {
         let spec =
             NetworkSpec { name: name.into(), driver: "overlay".into(), ..Default::default() };
         world.ok(Change::CreateNetwork { id: name.into(), spec });
-        let subnet = world.state.network(name).unwrap().subnet.to_string();
+        let subnet = world.state.network(&name.into()).unwrap().subnet.to_string();
         let mut description = description(0, 1500, false, vec![]);
         description.routes = vec!["10.0.2.128/25".parse().unwrap(), "0.0.0.0/0".parse().unwrap()];
         let description = Box::new(description);

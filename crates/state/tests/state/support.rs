@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use swarm_model::{
     Availability, Cluster, ClusterSpec, ContainerSpec, ENCRYPTED_OPTION, ESP_CIPHER, EndpointMode,
-    EndpointSpec, Id, Ipam, IpamConfig, JoinTokens, Labels, ManagerLock, Meta,
-    NetworkAttachmentConfig, NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeRole,
-    NodeState, Replicated, RootCaDocument, ServiceMode, ServiceSpec, TaskSpec, TaskState,
+    EndpointSpec, Ipam, IpamConfig, JoinTokens, Labels, ManagerLock, Meta, NetworkAttachmentConfig,
+    NetworkId, NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeId, NodeRole,
+    NodeState, RootCaDocument, ServiceId, ServiceMode, ServiceSpec, TaskId, TaskSpec, TaskState,
     TaskStatus, Timestamp, TlsInfo, UpdateState, UpdateStatus,
 };
 use swarm_state::{Change, RotateRoot, State};
@@ -20,11 +20,11 @@ pub(crate) enum Op {
     /// With its service or task replaced by one that exists, if one does: the pick-th.
     At(Change, usize),
     /// A `TakeOver` by this node, with a Raft id that is new then.
-    TakeOver(Id),
+    TakeOver(NodeId),
     /// A step of a rotation, of the generation that it is about now.
     NextKey(Change),
     /// An `UpdateService`, based on the service's version, or on an older one.
-    Update { service: Id, spec: Box<ServiceSpec>, stale: bool },
+    Update { service: ServiceId, spec: Box<ServiceSpec>, stale: bool },
     /// A `RotateRoot` to the authority of this key, based on the cluster as it is.
     RotateRoot(u8),
     /// A `SetNodeTls` of this node, by the authority that issues now.
@@ -53,9 +53,7 @@ impl Op {
                 Change::FinishRootRotation { revision }
             }
             Op::At(mut change, pick) => {
-                if let Some(target) = target(&mut change, state, pick) {
-                    *target.0 = target.1;
-                }
+                retarget(&mut change, state, pick);
                 change
             }
             Op::TakeOver(id) => Change::TakeOver {
@@ -81,10 +79,10 @@ impl Op {
                 change
             }
             Op::Update { service, spec, stale } => {
-                let current = state.service(service.as_str()).map_or(0, |s| s.meta.version.index);
+                let current = state.service(&service).map_or(0, |s| s.meta.version.index);
                 let version = current.wrapping_sub(u64::from(stale));
                 let mut spec = spec;
-                if let Some(service) = state.service(service.as_str()) {
+                if let Some(service) = state.service(&service) {
                     spec.name.clone_from(&service.spec.name);
                 }
                 Change::UpdateService { id: service, version, spec }
@@ -93,8 +91,8 @@ impl Op {
     }
 }
 
-/// The id in a change that is to name something that exists, and one that does.
-fn target<'a>(change: &'a mut Change, state: &State, pick: usize) -> Option<(&'a mut Id, Id)> {
+/// Has a change name something that exists, if it is to and anything does: the pick-th.
+fn retarget(change: &mut Change, state: &State, pick: usize) {
     let service = || {
         let at = pick.checked_rem(state.services().count())?;
         state.services().nth(at).map(|service| service.id.clone())
@@ -108,7 +106,7 @@ fn target<'a>(change: &'a mut Change, state: &State, pick: usize) -> Option<(&'a
         | Change::RemoveService { id }
         | Change::PurgeService { id }
         | Change::SetUpdateStatus { id, .. }
-        | Change::CreateTask { service: id, .. } => Some((id, service()?)),
+        | Change::CreateTask { service: id, .. } => *id = service().unwrap_or_else(|| id.clone()),
         Change::AllocateTask { id }
         | Change::AssignTask { id, .. }
         | Change::ExplainTask { id, .. }
@@ -117,24 +115,24 @@ fn target<'a>(change: &'a mut Change, state: &State, pick: usize) -> Option<(&'a
         | Change::SupersedeTask { id }
         | Change::SetDesiredState { id, .. }
         | Change::StopTask { id, .. }
-        | Change::RemoveTask { id } => Some((id, task()?)),
-        _ => None,
+        | Change::RemoveTask { id } => *id = task().unwrap_or_else(|| id.clone()),
+        _ => {}
     }
 }
 
-pub(crate) fn node_id(n: u8) -> Id {
+pub(crate) fn node_id(n: u8) -> NodeId {
     format!("node{n}").into()
 }
 
-pub(crate) fn network_id(n: u8) -> Id {
+pub(crate) fn network_id(n: u8) -> NetworkId {
     format!("net{n}").into()
 }
 
-pub(crate) fn service_id(n: u8) -> Id {
+pub(crate) fn service_id(n: u8) -> ServiceId {
     format!("service{n}").into()
 }
 
-pub(crate) fn task_id(n: u8) -> Id {
+pub(crate) fn task_id(n: u8) -> TaskId {
     format!("task{n:02}").into()
 }
 
@@ -244,7 +242,7 @@ pub(crate) fn service_spec() -> impl Strategy<Value = ServiceSpec> {
                 force_update,
                 ..TaskSpec::default()
             },
-            mode: ServiceMode { replicated: Replicated { replicas } },
+            mode: ServiceMode::replicated(replicas),
             endpoint_spec: EndpointSpec {
                 mode: if dnsrr { EndpointMode::Dnsrr } else { EndpointMode::Vip },
             },
@@ -288,19 +286,19 @@ pub(crate) fn task_state() -> impl Strategy<Value = TaskState> {
     ])
 }
 
-fn node() -> impl Strategy<Value = Id> {
+fn node() -> impl Strategy<Value = NodeId> {
     (0u8..4).prop_map(node_id)
 }
 
-fn network() -> impl Strategy<Value = Id> {
+fn network() -> impl Strategy<Value = NetworkId> {
     (0u8..5).prop_map(network_id)
 }
 
-fn service() -> impl Strategy<Value = Id> {
+fn service() -> impl Strategy<Value = ServiceId> {
     (0u8..4).prop_map(service_id)
 }
 
-fn task() -> impl Strategy<Value = Id> {
+fn task() -> impl Strategy<Value = TaskId> {
     (0u8..10).prop_map(task_id)
 }
 

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use crate::support::{description, esp, network_id, node_id, ops, service_id, task_id};
 use proptest::prelude::*;
 use swarm_model::{
-    ENCRYPTED_OPTION, EspKey, Id, Item, ItemKey, NetworkAttachmentConfig, NetworkSecret,
-    NetworkSpec, Node, NodeDescription, NodeRole, NodeState, NodeView, Rotation, ServiceSpec,
-    Timestamp, TunnelView, codec,
+    ENCRYPTED_OPTION, EspKey, Item, ItemKey, NetworkAttachmentConfig, NetworkId, NetworkSecret,
+    NetworkSpec, Node, NodeDescription, NodeId, NodeRole, NodeState, NodeView, Rotation,
+    ServiceSpec, Timestamp, TunnelView, codec,
 };
 use swarm_state::{Change, Command, Outcome, Rejected, State};
 
@@ -18,7 +18,7 @@ fn apply(state: &mut State, change: Change) -> Result<Outcome, Rejected> {
     state.apply(revision, Command { now, changes: vec![change] }).0.remove(0)
 }
 
-fn tunnels(view: &NodeView) -> BTreeMap<Id, &TunnelView> {
+fn tunnels(view: &NodeView) -> BTreeMap<NodeId, &TunnelView> {
     let tunnels = view.items.iter().filter_map(|(key, item)| match (key, item) {
         (ItemKey::Tunnel(peer), Item::Tunnel(tunnel)) => Some((peer.clone(), tunnel)),
         _ => None,
@@ -27,11 +27,11 @@ fn tunnels(view: &NodeView) -> BTreeMap<Id, &TunnelView> {
 }
 
 /// The encrypted networks that a node has unfinished tasks in.
-fn encrypted(state: &State, node: &Id) -> BTreeSet<Id> {
-    let tasks = state.tasks().filter(|task| task.node_id == *node && !task.is_finished());
+fn encrypted(state: &State, node: &NodeId) -> BTreeSet<NetworkId> {
+    let tasks = state.tasks().filter(|task| task.is_on(node) && !task.is_finished());
     tasks
         .flat_map(|task| task.networks_attachments.iter().map(|a| a.network.id.clone()))
-        .filter(|id| state.network(id.as_str()).unwrap().is_encrypted())
+        .filter(|id| state.network(id).unwrap().is_encrypted())
         .collect()
 }
 
@@ -51,10 +51,10 @@ fn must_share(state: &State, one: &Node, other: &Node) -> Option<bool> {
 }
 
 /// The pair, in the direction of the packets, that a key is for.
-type Direction = (Id, Id);
+type Direction = (NodeId, NodeId);
 
 fn check(state: &State) {
-    let views: BTreeMap<Id, NodeView> =
+    let views: BTreeMap<NodeId, NodeView> =
         state.nodes().map(|node| (node.id.clone(), state.node_view(&node.id))).collect();
     let mut keys: BTreeMap<[u8; 20], (Direction, u32)> = BTreeMap::new();
     for (id, view) in &views {
@@ -74,8 +74,8 @@ fn check(state: &State) {
     }
 }
 
-fn check_one(state: &State, id: &Id, view: &NodeView, told: &BTreeMap<Id, &TunnelView>) {
-    let node = state.node(id.as_str()).unwrap();
+fn check_one(state: &State, id: &NodeId, view: &NodeView, told: &BTreeMap<NodeId, &TunnelView>) {
+    let node = state.node(id).unwrap();
     for other in state.nodes().filter(|other| other.id != *id) {
         let has = told.contains_key(&other.id);
         match must_share(state, node, other) {
@@ -121,7 +121,7 @@ proptest! {
     #[test]
     fn ordinals_are_never_reused(ops in ops(1..150)) {
         let mut state = State::new();
-        let mut owners: BTreeMap<u32, (Id, Timestamp)> = BTreeMap::new();
+        let mut owners: BTreeMap<u32, (NodeId, Timestamp)> = BTreeMap::new();
         for op in ops {
             let change = op.resolve(&state);
             let _ = apply(&mut state, change);
@@ -228,7 +228,7 @@ fn a_host_that_left_and_joined_again_has_one_tunnel() {
             apply(&mut state, change).unwrap();
         }
         let view = state.node_view(&node_id(0));
-        let peers: Vec<Id> = tunnels(&view).into_keys().collect();
+        let peers: Vec<NodeId> = tunnels(&view).into_keys().collect();
         assert_eq!(peers, [node_id(3 - gone)]);
         check(&state);
     }

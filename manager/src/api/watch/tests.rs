@@ -1,8 +1,8 @@
 //! When a command may return: not before all is as wanted, and in force everywhere.
 
 use swarm_model::{
-    Id, NetworkAttachmentConfig, NetworkSpec, NodeDescription, NodeRole, NodeState, ServiceSpec,
-    TaskStatus, Timestamp, UpdateStatus,
+    NetworkAttachmentConfig, NetworkSpec, NodeDescription, NodeId, NodeRole, NodeState,
+    ServiceSpec, TaskStatus, Timestamp, UpdateStatus,
 };
 use swarm_state::{Change, Command};
 
@@ -18,7 +18,7 @@ impl World {
     fn new(condition: RestartCondition) -> World {
         let mut world = World { state: State::new(), heard: Heard::new() };
         for name in ["n1", "n2"] {
-            let (id, role, addr) = (Id::from(name), NodeRole::Worker, String::new());
+            let (id, role, addr) = (NodeId::from(name), NodeRole::Worker, String::new());
             let hostname = name.to_owned();
             world.change(Change::AddNode { id: id.clone(), role, hostname, addr });
             let description = Box::new(NodeDescription::default());
@@ -37,7 +37,7 @@ impl World {
         spec.task_template.restart_policy.condition = condition;
         spec.task_template.networks =
             vec![NetworkAttachmentConfig { target: "net".into(), aliases: vec![] }];
-        spec.mode.replicated.replicas = 2;
+        spec.mode = swarm_model::ServiceMode::replicated(2);
         world.change(Change::CreateService { id: "web".into(), spec: Box::new(spec) });
         world
     }
@@ -81,7 +81,7 @@ impl World {
     }
 
     fn update(&mut self, change: impl FnOnce(&mut ServiceSpec)) {
-        let service = self.state.service("web").unwrap();
+        let service = self.state.service(&"web".into()).unwrap();
         let (mut spec, version) = (service.spec.clone(), service.meta.version.index);
         change(&mut spec);
         self.change(Change::UpdateService { id: "web".into(), version, spec: Box::new(spec) });
@@ -89,7 +89,7 @@ impl World {
 
     /// The update in progress is so far.
     fn update_is(&mut self, state: UpdateState, message: &str) {
-        let service = self.state.service("web").unwrap();
+        let service = self.state.service(&"web".into()).unwrap();
         let started_at = service.update_status.as_ref().unwrap().started_at;
         let status =
             UpdateStatus { state, started_at, completed_at: None, message: message.into() };
@@ -186,7 +186,7 @@ fn a_network_that_was_left_is_waited_for() {
     let mut world = World::new(RestartCondition::Any);
     world.both_run();
     // Another service keeps n2 in the network.
-    let mut other = world.state.service("web").unwrap().spec.clone();
+    let mut other = world.state.service(&"web".into()).unwrap().spec.clone();
     other.name = "other".into();
     world.change(Change::CreateService { id: "other".into(), spec: Box::new(other) });
     let task = Change::CreateTask { id: "o1".into(), service: "other".into(), slot: 1 };
@@ -194,7 +194,7 @@ fn a_network_that_was_left_is_waited_for() {
     world.change(Change::AssignTask { id: "o1".into(), node: "n2".into() });
     world.update(|spec| {
         spec.task_template.networks[0].target = "other".into();
-        spec.mode.replicated.replicas = 1;
+        spec.mode = swarm_model::ServiceMode::replicated(1);
     });
     for old in ["t1", "t2"] {
         world.change(Change::WithdrawTask { id: old.into() });

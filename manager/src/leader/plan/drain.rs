@@ -36,7 +36,7 @@ fn is_withdrawn_everywhere(state: &State, task: &Arc<Task>, facts: &Facts) -> bo
     let Some(revision) = task.withdrawn else { return true };
     let networks = task.networks_attachments.iter().map(|attachment| &attachment.network.id);
     networks.flat_map(|network| state.nodes_in(network)).all(|node| {
-        let alive = state.node(node.as_str()).is_some_and(|node| node.is_alive());
+        let alive = state.node(&node).is_some_and(|node| node.is_alive());
         !alive || facts.nodes.get(&node).is_some_and(|heard| heard.in_force >= revision)
     })
 }
@@ -48,7 +48,7 @@ pub(super) fn heed_joining(state: &State, facts: &Facts, plan: &mut Plan) {
         .changes
         .iter()
         .filter_map(|change| match change {
-            Change::AssignTask { id, node } => Some((state.task(id.as_str())?, node)),
+            Change::AssignTask { id, node } => Some((state.task(id)?, node)),
             _ => None,
         })
         .flat_map(|(task, node)| {
@@ -71,7 +71,7 @@ pub(super) fn heed_joining(state: &State, facts: &Facts, plan: &mut Plan) {
     let Plan { changes, waiting, .. } = plan;
     changes.retain(|change| {
         let Change::StopTask { id, .. } = change else { return true };
-        let service = state.task(id.as_str()).and_then(|task| too_early(task));
+        let service = state.task(id).and_then(|task| too_early(task));
         let stays = service.is_none();
         waiting.extend(service);
         stays

@@ -41,7 +41,7 @@ pub(super) fn advance(
 }
 
 fn is_drained(state: &State, task: &Task) -> bool {
-    let node = state.node(task.node_id.as_str());
+    let node = state.node_of(task);
     node.is_some_and(|node| node.is_alive() && node.spec.availability == Availability::Drain)
 }
 

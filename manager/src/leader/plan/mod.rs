@@ -70,7 +70,7 @@ pub fn plan(
     let mut plan = Plan::default();
     let dead = nodes::judge(state, facts, &mut plan);
     for id in dirty {
-        if let Some(service) = state.service(id.as_str()) {
+        if let Some(service) = state.service(id) {
             service::reconcile(state, service, facts, new_id, &mut plan);
         }
     }

@@ -30,7 +30,9 @@ pub(super) fn place(
         }
         let mut of_service: BTreeMap<&NodeId, usize> = BTreeMap::new();
         for task in state.tasks_of(service).filter(|task| task.is_wanted() && !task.is_finished()) {
-            *of_service.entry(&task.node_id).or_default() += 1;
+            if let Some(node) = &task.node_id {
+                *of_service.entry(node).or_default() += 1;
+            }
         }
         for task in pending {
             let encrypted = is_encrypted(state, task);
@@ -55,7 +57,7 @@ fn is_pending(task: &Task) -> bool {
 
 /// Whether a task must be on a node that can encrypt.
 fn is_encrypted(state: &State, task: &Task) -> bool {
-    let networks = task.spec.networks.iter().filter_map(|n| state.network(n.target.as_str()));
+    let networks = task.spec.networks.iter().filter_map(|n| state.network(&n.target));
     networks.into_iter().any(|network| network.is_encrypted())
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_model::{
-    RestartCondition, Service, Task, TaskId, TaskState, Timestamp, UpdateState, UpdateStatus,
+    NodeId, RestartCondition, Service, Task, TaskId, TaskState, Timestamp, UpdateState,
+    UpdateStatus,
 };
 use swarm_state::{Change, State};
 
@@ -37,7 +38,7 @@ pub(super) fn reconcile(
 
 /// Whether a task's node is dead: it is replaced at once, wherever it may still run.
 fn is_lost(state: &State, task: &Task) -> bool {
-    !task.node_id.is_empty() && state.node(task.node_id.as_str()).is_none_or(|n| !n.is_alive())
+    task.node_id.is_some() && state.node_of(task).is_none_or(|n| !n.is_alive())
 }
 
 /// The tasks that are wanted, unfinished and on no dead node.
@@ -67,18 +68,18 @@ fn shrink(
     plan: &mut Plan,
 ) {
     let mut active: Vec<&Arc<Task>> = active(state, slots).collect();
-    let mut on_node: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut on_node: BTreeMap<Option<&NodeId>, usize> = BTreeMap::new();
     for task in &active {
-        *on_node.entry(task.node_id.as_str()).or_default() += 1;
+        *on_node.entry(task.node_id.as_ref()).or_default() += 1;
     }
     for _ in 0..excess {
         let rank = |task: &&Arc<Task>| {
             let runs = task.status.state == TaskState::Running;
-            (!runs, on_node.get(task.node_id.as_str()).copied().unwrap_or(0), task.slot)
+            (!runs, on_node.get(&task.node_id.as_ref()).copied().unwrap_or(0), task.slot)
         };
         let Some(at) = (0..active.len()).max_by_key(|at| rank(&active[*at])) else { break };
         let task = active.swap_remove(at);
-        on_node.entry(task.node_id.as_str()).and_modify(|count| *count -= 1);
+        on_node.entry(task.node_id.as_ref()).and_modify(|count| *count -= 1);
         plan.changes.push(withdraw(state, task));
     }
     plan.waiting.insert(service.id.clone());
@@ -86,7 +87,7 @@ fn shrink(
 
 /// The first step of stopping a task: out of DNS and the balancers. What has no node yet has no traffic.
 pub(super) fn withdraw(state: &State, task: &Task) -> Change {
-    if task.node_id.is_empty() {
+    if task.node_id.is_none() {
         drain::stop(state, task)
     } else {
         Change::WithdrawTask { id: task.id.clone() }

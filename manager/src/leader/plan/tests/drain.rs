@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use swarm_model::{Availability, Id, Task, TaskState};
+use swarm_model::{Availability, NodeId, Task, TaskState};
 
 use super::world::{World, node, spec};
 
@@ -22,7 +22,7 @@ fn serving(world: &World) -> Vec<Arc<Task>> {
     world.state.tasks_of(&"web".into()).filter(serves).cloned().collect()
 }
 
-fn on(world: &World, id: &Id) -> usize {
+fn on(world: &World, id: &NodeId) -> usize {
     world.state.task_count(id)
 }
 

@@ -1,7 +1,7 @@
 //! Rotation of the root: whoever leads ends it, when every node is there and not before.
 
 use proptest::prelude::*;
-use swarm_model::Id;
+use swarm_model::NodeId;
 use swarm_state::Change;
 
 use super::world::{World, node};
@@ -18,7 +18,7 @@ fn swarm(nodes: usize) -> World {
     world
 }
 
-fn certify(world: &mut World, id: &Id, key: &str) {
+fn certify(world: &mut World, id: &NodeId, key: &str) {
     world.change(Change::SetNodeTls { id: id.clone(), tls_info: tls_info(key) });
 }
 
@@ -72,7 +72,7 @@ proptest! {
         let mut target = "first".to_owned();
         for (at, (kind, n)) in steps.into_iter().enumerate() {
             let id = node(n);
-            let known = world.state.node(id.as_str()).is_some();
+            let known = world.state.node(&id).is_some();
             match kind {
                 0 => {
                     target = format!("root{at}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use swarm_model::{Id, Item, ItemKey, Rotation, TunnelView};
+use swarm_model::{Item, ItemKey, NodeId, Rotation, TunnelView};
 use swarm_state::{Change, State};
 
 use super::world::{World, node, spec};
@@ -129,8 +129,8 @@ fn a_task_of_an_encrypted_network_goes_where_the_kernel_can_encrypt() {
     world.service(spec("web", 3, &["plain", "safe"]));
     world.service(spec("open", 3, &["plain"]));
     world.converge();
-    let places = |world: &World, service: &str| -> BTreeSet<Id> {
-        world.running(service).iter().map(|task| task.node_id.clone()).collect()
+    let places = |world: &World, service: &str| -> BTreeSet<NodeId> {
+        world.running(service).iter().filter_map(|task| task.node_id.clone()).collect()
     };
     assert_eq!(places(&world, "web"), BTreeSet::from([node(1)]));
     assert_eq!(places(&world, "open").len(), 3);
@@ -173,12 +173,12 @@ fn a_task_that_no_kernel_can_encrypt_for_says_which_ones_cannot() {
     world.without_esp.clear();
     world.describe(&node(4));
     world.settle();
-    assert_eq!(world.wanted("web")[0].node_id, node(4), "it waits for that");
+    assert_eq!(world.wanted("web")[0].node_id, Some(node(4)), "it waits for that");
 }
 
 /// What each node's kernel holds: the state as of what it acknowledged last.
 #[derive(Default)]
-struct Kernels(BTreeMap<Id, State>);
+struct Kernels(BTreeMap<NodeId, State>);
 
 impl Kernels {
     fn note(&mut self, world: &World) {
@@ -189,7 +189,7 @@ impl Kernels {
         }
     }
 
-    fn tunnel(&self, from: &Id, to: &Id) -> Option<TunnelView> {
+    fn tunnel(&self, from: &NodeId, to: &NodeId) -> Option<TunnelView> {
         let view = self.0.get(from)?.node_view(from);
         match view.items.get(&ItemKey::Tunnel(to.clone())) {
             Some(Item::Tunnel(tunnel)) => Some(tunnel.clone()),
@@ -199,7 +199,7 @@ impl Kernels {
 
     /// How many directions were checked.
     fn check(&self, world: &World) -> usize {
-        let live: Vec<&Id> =
+        let live: Vec<&NodeId> =
             world.hosts.keys().filter(|id| world.hosts[*id].up && world.is_alive(id)).collect();
         let mut checked = 0;
         for from in &live {

@@ -15,7 +15,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn per_node(world: &World, id: &str) -> Vec<usize> {
     let mut count: BTreeMap<_, usize> = world.hosts.keys().map(|id| (id.clone(), 0)).collect();
     for task in world.running(id) {
-        *count.entry(task.node_id.clone()).or_default() += 1;
+        *count.entry(task.node_id.clone().unwrap()).or_default() += 1;
     }
     count.into_values().collect()
 }
@@ -64,7 +64,7 @@ fn a_node_that_comes_back_into_a_network_holds_a_withdrawal_up() {
         world.service(spec(name, 1, &["net"]));
         world.converge();
     }
-    let place = |world: &World, name: &str| world.running(name)[0].node_id.clone();
+    let place = |world: &World, name: &str| world.running(name)[0].node_id.clone().unwrap();
     let (from, returning, late) =
         (place(&world, "web"), place(&world, "other"), place(&world, "third"));
     for node in [&returning, &late] {
@@ -320,7 +320,7 @@ fn a_removed_service_is_purged_with_its_last_task() {
     world.settle();
     world.change(Change::RemoveService { id: "web".into() });
     world.converge();
-    assert!(world.state.service("web").is_none());
+    assert!(world.state.service(&"web".into()).is_none());
     assert_eq!(world.state.tasks().count(), 0);
     assert_eq!(world.state.free_addresses(&"net".into()), 5);
     world.change(Change::RemoveNetwork { id: "net".into() });

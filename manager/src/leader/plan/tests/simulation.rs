@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use swarm_model::{Availability, Id, Task, TaskState, UpdateState};
+use swarm_model::{Availability, ServiceId, Task, TaskState, UpdateState};
 use swarm_state::Change;
 
 use super::world::{World, node, spec};
@@ -58,7 +58,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn nth(world: &World, pick: usize) -> Option<Arc<Task>> {
-    let placed = || world.state.tasks().filter(|t| !t.is_finished() && !t.node_id.is_empty());
+    let placed = || world.state.tasks().filter(|t| !t.is_finished() && t.node_id.is_some());
     let at = pick.checked_rem(placed().count())?;
     placed().nth(at).cloned()
 }
@@ -75,7 +75,9 @@ fn happen(world: &mut World, event: Event) {
             }
         }
         Event::End(pick, state) => {
-            if let Some(task) = nth(world, pick).filter(|task| world.hosts[&task.node_id].up) {
+            if let Some(task) = nth(world, pick)
+                .filter(|task| task.node_id.as_ref().is_some_and(|node| world.hosts[node].up))
+            {
                 world.report(&task.id, state);
             }
         }
@@ -110,7 +112,7 @@ fn happen(world: &mut World, event: Event) {
         Event::Create(at, replicas, net) => {
             if exists(world, at).is_none() {
                 let networks: &[&str] = if net { &["net"] } else { &["net", "small"] };
-                let id: Id = format!("{}-{}", SERVICES[at], world.state.revision()).into();
+                let id: ServiceId = format!("{}-{}", SERVICES[at], world.state.revision()).into();
                 let spec = Box::new(spec(SERVICES[at], replicas, networks));
                 // The small network may be full.
                 world.apply(vec![Change::CreateService { id, spec }]);
@@ -190,7 +192,7 @@ proptest! {
         world.converge();
         check_converged(&world);
         // Then all is taken away, and nothing is left.
-        let services: Vec<Id> = world.state.services().map(|s| s.id.clone()).collect();
+        let services: Vec<ServiceId> = world.state.services().map(|s| s.id.clone()).collect();
         for id in services {
             world.change(Change::RemoveService { id });
         }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_model::{
-    Availability, ContainerStatus, ENCRYPTED_OPTION, ESP_CIPHER, Id, IpamConfig, Labels,
-    NetworkAttachmentConfig, NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeRole,
-    NodeState, RestartCondition, Service, ServiceSpec, Task, TaskState, TaskStatus, Timestamp,
+    Availability, ContainerStatus, ENCRYPTED_OPTION, ESP_CIPHER, Id as _, IpamConfig, Labels,
+    NetworkAttachmentConfig, NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeId,
+    NodeRole, NodeState, RestartCondition, Service, ServiceId, ServiceSpec, Task, TaskId,
+    TaskState, TaskStatus, Timestamp,
 };
 use swarm_state::{Change, Command, State};
 
@@ -31,28 +32,28 @@ pub(super) struct Host {
     /// How it acknowledges: at once, or only when asked to.
     pub(super) lags: bool,
     /// How far its tasks are, as it knows: it may not have reported all.
-    pub(super) tasks: BTreeMap<Id, TaskState>,
+    pub(super) tasks: BTreeMap<TaskId, TaskState>,
 }
 
 pub(super) struct World {
     pub(super) state: State,
     pub(super) now: Timestamp,
-    pub(super) hosts: BTreeMap<Id, Host>,
+    pub(super) hosts: BTreeMap<NodeId, Host>,
     /// As the leader's loop has them.
-    pub(super) dirty: BTreeSet<Id>,
-    pub(super) waiting: BTreeSet<Id>,
+    pub(super) dirty: BTreeSet<ServiceId>,
+    pub(super) waiting: BTreeSet<ServiceId>,
     /// Nodes whose kernel cannot encrypt.
-    pub(super) without_esp: BTreeSet<Id>,
+    pub(super) without_esp: BTreeSet<NodeId>,
     next_id: u128,
 }
 
-pub(super) fn node(n: usize) -> Id {
+pub(super) fn node(n: usize) -> NodeId {
     format!("node{n}").into()
 }
 
 pub(super) fn spec(name: &str, replicas: u64, networks: &[&str]) -> ServiceSpec {
     let mut spec = ServiceSpec { name: name.into(), ..ServiceSpec::default() };
-    spec.mode.replicated.replicas = replicas;
+    spec.mode = swarm_model::ServiceMode::replicated(replicas);
     spec.task_template.container_spec.image = "busybox".into();
     spec.task_template.restart_policy.condition = RestartCondition::Any;
     spec.task_template.restart_policy.delay = SECOND.as_nanos() as u64;
@@ -84,7 +85,7 @@ impl World {
         world
     }
 
-    pub(super) fn describe(&mut self, id: &Id) {
+    pub(super) fn describe(&mut self, id: &NodeId) {
         let last = id.as_str().bytes().last().unwrap();
         let encryption = NodeEncryption {
             cipher: if self.without_esp.contains(id) { "" } else { ESP_CIPHER }.into(),
@@ -125,7 +126,7 @@ impl World {
     }
 
     pub(super) fn update(&mut self, id: &str, change: impl FnOnce(&mut ServiceSpec)) {
-        let service = self.state.service(id).unwrap();
+        let service = self.state.service(&id.into()).unwrap();
         let mut spec = service.spec.clone();
         change(&mut spec);
         let version = service.meta.version.index;
@@ -167,7 +168,7 @@ impl World {
         let mut next_id = self.next_id;
         let mut new_id = || {
             next_id += 1;
-            Id::from_random(next_id)
+            TaskId::from_random(next_id)
         };
         let mut plan = plan(&self.state, &facts, &dirty, &mut new_id);
         if let Some(generation) = plan.new_key {
@@ -194,8 +195,8 @@ impl World {
         for change in &plan.changes {
             let Change::StopTask { id, as_of } = change else { continue };
             assert_eq!(*as_of, self.state.revision());
-            let task = self.state.task(id.as_str()).unwrap();
-            if task.node_id.is_empty() || !self.is_alive(&task.node_id) {
+            let task = self.state.task(id).unwrap();
+            if !self.is_on_live_node(task) {
                 continue;
             }
             let withdrawn =
@@ -212,8 +213,12 @@ impl World {
         }
     }
 
-    pub(super) fn is_alive(&self, node: &Id) -> bool {
-        self.state.node(node.as_str()).is_some_and(|node| node.is_alive())
+    fn is_on_live_node(&self, task: &Task) -> bool {
+        task.node_id.as_ref().is_some_and(|node| self.is_alive(node))
+    }
+
+    pub(super) fn is_alive(&self, node: &NodeId) -> bool {
+        self.state.node(node).is_some_and(|node| node.is_alive())
     }
 
     /// Decides and applies once; false if there was nothing to do. No decision may be refused: nothing
@@ -249,9 +254,8 @@ impl World {
 
     /// One step of one task on a live host: towards what is wanted of it. False if there is none.
     pub(super) fn work(&mut self, task: &Task) -> bool {
-        let Some(host) = self.hosts.get_mut(&task.node_id).filter(|host| host.up) else {
-            return false;
-        };
+        let host = task.node_id.as_ref().and_then(|node| self.hosts.get_mut(node));
+        let Some(host) = host.filter(|host| host.up) else { return false };
         let state = host.tasks.entry(task.id.clone()).or_insert(TaskState::Assigned);
         let next = match (task.desired_state > TaskState::Running, *state) {
             (_, state) if state > TaskState::Running => state,
@@ -270,12 +274,12 @@ impl World {
     }
 
     /// A node reports; its clock is wrong.
-    pub(super) fn report(&mut self, task: &Id, state: TaskState) {
-        let Some(known) = self.state.task(task.as_str()).cloned() else { return };
+    pub(super) fn report(&mut self, task: &TaskId, state: TaskState) {
+        let Some(known) = self.state.task(task).cloned() else { return };
         if known.is_finished() {
             return;
         }
-        if let Some(host) = self.hosts.get_mut(&known.node_id) {
+        if let Some(host) = known.node_id.as_ref().and_then(|node| self.hosts.get_mut(node)) {
             host.tasks.insert(task.clone(), state);
         }
         let failed = matches!(state, TaskState::Failed | TaskState::Rejected);
@@ -321,14 +325,14 @@ impl World {
         self.now = self.now.plus(time);
     }
 
-    pub(super) fn kill(&mut self, id: &Id) {
+    pub(super) fn kill(&mut self, id: &NodeId) {
         let host = self.hosts.get_mut(id).unwrap();
         host.up = false;
         host.silent_since = self.now;
     }
 
     /// The node opens a session again, its tasks still there.
-    pub(super) fn revive(&mut self, id: &Id) {
+    pub(super) fn revive(&mut self, id: &NodeId) {
         let revision = self.state.revision() + 1;
         let host = self.hosts.get_mut(id).unwrap();
         host.up = true;
@@ -340,7 +344,7 @@ impl World {
     pub(super) fn wanted(&self, id: &str) -> Vec<Arc<Task>> {
         let id = id.into();
         let tasks = self.state.tasks_of(&id).filter(|t| t.holds_slot());
-        tasks.filter(|t| t.node_id.is_empty() || self.is_alive(&t.node_id)).cloned().collect()
+        tasks.filter(|t| t.node_id.is_none() || self.is_on_live_node(t)).cloned().collect()
     }
 
     /// The tasks that serve.
@@ -353,14 +357,14 @@ impl World {
     pub(super) fn leaving(&self, id: &str) -> Vec<Arc<Task>> {
         let id = id.into();
         let tasks = self.state.tasks_of(&id).filter(|t| !t.holds_slot() && !t.is_finished());
-        tasks.filter(|task| self.is_alive(&task.node_id)).cloned().collect()
+        tasks.filter(|task| self.is_on_live_node(task)).cloned().collect()
     }
 
     pub(super) fn get(&self, id: &str) -> Arc<Service> {
-        Arc::clone(self.state.service(id).unwrap())
+        Arc::clone(self.state.service(&id.into()).unwrap())
     }
 
-    pub(super) fn availability(&mut self, id: &Id, availability: Availability) {
+    pub(super) fn availability(&mut self, id: &NodeId, availability: Availability) {
         self.change(Change::UpdateNode {
             id: id.clone(),
             availability: Some(availability),
@@ -369,7 +373,7 @@ impl World {
         });
     }
 
-    pub(super) fn set_node(&mut self, id: &Id, state: NodeState) {
+    pub(super) fn set_node(&mut self, id: &NodeId, state: NodeState) {
         self.change(Change::SetNodeState { id: id.clone(), state, message: "test".into() });
     }
 }
