@@ -5,6 +5,8 @@
 //! enums and structs only ever grow.
 
 #![forbid(unsafe_code)]
+// Pure: clippy.toml lists what is banned, and why.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod assignment;
 mod cluster;

@@ -5,6 +5,8 @@
 //! Time and new ids come in as data.
 
 #![forbid(unsafe_code)]
+// Pure: clippy.toml lists what is banned, and why.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod apply;
 mod command;

@@ -4,6 +4,7 @@ mod bench;
 mod binaries;
 mod chaos;
 mod demo;
+mod deny;
 mod interrupt;
 mod packages;
 mod processes;
@@ -36,8 +37,10 @@ enum Command {
     Scale(scale::Options),
     /// Let things fail for minutes in a swarm under load
     Chaos(chaos::Options),
-    /// Install what tests need, then check formatting and lints and run the tests
+    /// Install what tests need, then check formatting, lints and dependencies and run the tests
     Test(test::Options),
+    /// Check the versions, licences and sources of what we depend on
+    Deny,
     /// Simulate whole swarms, thousands of them, until something does not hold
     Sim(sim::Options),
     /// Run a command, a shell or tests in a throw-away VM with Debian's stock kernel
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Scale(options) => scale::run(&options),
         Command::Chaos(options) => chaos::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Deny => deny::run(),
         Command::Sim(options) => sim::run(&options),
         Command::Vm(options) => vm::run(&options),
     };

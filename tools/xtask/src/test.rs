@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change goes in. `.ci/run` is this.
 
 use crate::binaries::{build_whoami, target_dir};
+use crate::deny;
 use crate::packages;
 use crate::run::{cargo, status, succeeds};
 use crate::vm;
@@ -21,7 +22,7 @@ pub(crate) struct Options {
     /// Leave out the tests in the VM
     #[arg(long)]
     no_vm: bool,
-    /// Run only tests whose names contain this; formatting and lints are left out
+    /// Run only tests whose names contain this; formatting, lints and dependencies are left out
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
 }
@@ -35,6 +36,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let ready = report.step("packages", packages::install) && {
         if options.filter.is_none() {
             report.step("formatting", || status(cargo().args(["fmt", "--all", "--check"])));
+            report.step("dependencies", deny::run);
             report.step("lints", lints);
         }
         report.step("build", build)

@@ -2,6 +2,9 @@
 //! tasks to create, place, withdraw, stop and forget. Everything a decision needs comes in as data, so
 //! that decisions can be tested and simulated by the thousand.
 
+// Pure: clippy.toml lists what is banned, and why.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod drain;
 mod handover;
 mod keys;
