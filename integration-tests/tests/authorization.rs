@@ -2,15 +2,14 @@
 //! The RPCs come from the protobuf descriptors: a new one fails here until it is in the table.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut};
-use nix::sched::{CloneFlags, setns};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use swarm_integration_tests::Cluster;
 use swarm_model::{NodeDescription, codec};
+use swarm_netns::Namespace;
 use swarm_pki::{
     Connector, ConnectorOptions, Credentials, ExpectedPeer, NODE_CERT_VALIDITY, NodeIdentity, Role,
     RootCa, RootCert, new_key_and_csr,
@@ -299,16 +298,10 @@ fn each_rpc_is_for_whom_the_table_says() {
         root: RootCert::from_pem(&cluster.ctl("ca")).expect("the root"),
     };
     let pid = node.daemon_pid().expect("a process").expect("one that runs");
-    let net = File::open(format!("/proc/{pid}/ns/net")).expect("the host's network");
-    std::thread::scope(|scope| {
-        // A thread of its own calls from inside the host.
-        let calls = scope.spawn(|| {
-            setns(net, CloneFlags::CLONE_NEWNET).expect("to enter the host");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(check(&cluster, &port));
-        });
-        if let Err(panic) = calls.join() {
-            std::panic::resume_unwind(panic);
-        }
-    });
+    let host = Namespace::open(format!("/proc/{pid}/ns/net").as_ref()).expect("the host's network");
+    let calls = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime").block_on(check(&cluster, &port));
+    };
+    host.run_blocking(calls).expect("to enter the host");
 }

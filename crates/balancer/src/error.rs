@@ -1,6 +1,6 @@
 //! What can go wrong while balancing, in words for `node inspect` and the log.
 
-use std::{io, path::PathBuf};
+use std::io;
 
 /// The result of this crate's operations.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -46,15 +46,8 @@ pub enum Error {
         seconds: u64,
     },
     /// A network namespace could not be entered.
-    #[error("cannot {action} the network namespace {}", path.display())]
-    Namespace {
-        /// What was tried.
-        action: &'static str,
-        /// The namespace's file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Namespace(#[from] swarm_netns::Error),
     /// The kernel's netfilter netlink failed.
     #[error("cannot {action}")]
     Netlink {
@@ -73,12 +66,6 @@ pub enum Error {
         name: &'static str,
         /// The system's answer.
         source: io::Error,
-    },
-    /// The thread working in the namespace ended without an answer.
-    #[error("the balancer's worker thread died in the network namespace {}", path.display())]
-    WorkerDied {
-        /// The namespace's file.
-        path: PathBuf,
     },
     /// An error that a test asked [`crate::FakeBalancer`] for.
     #[error("{0}")]

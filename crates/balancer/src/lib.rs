@@ -7,7 +7,7 @@
 //! - [`fake`]: an engine that records instead of programming, for simulations.
 //! - `netlink`: the little netfilter netlink the engines need (generation id, connection tracking).
 //! - `nft`: running the `nft` command.
-//! - `namespace`: running blocking work inside a network namespace; `networks`: one at a time for each network.
+//! - `networks`: blocking work inside network namespaces, one at a time for each network.
 //!
 //! `OVERVIEW.md` beside this crate tells how a packet and a change travel.
 
@@ -18,7 +18,6 @@ pub mod engine;
 mod error;
 pub mod fake;
 pub mod ipvs;
-mod namespace;
 mod netlink;
 mod networks;
 mod nft;

@@ -3,18 +3,15 @@
 
 use std::{
     collections::HashMap,
-    io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
+use swarm_netns::{Identity, Namespace};
 use tokio::sync::{Mutex as AsyncMutex, Semaphore};
 
-use crate::{
-    Error, Result,
-    namespace::{self, Identity},
-};
+use crate::{Error, Result};
 
 /// A memory of type `M` per network.
 #[derive(Debug)]
@@ -50,11 +47,13 @@ impl<M: Default + Send + 'static> Networks<M> {
         let permit =
             Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
         // The thread owns lock and permit: a caller that goes away does not let a second transaction overtake this one.
-        namespace::run(netns, move |namespace| {
+        let namespace = Namespace::open(netns)?;
+        let identity = namespace.identity();
+        let alone = move || {
             let _permit = permit;
-            work(namespace, &mut memory)
-        })
-        .await
+            work(identity, &mut memory)
+        };
+        namespace.run(alone).await?
     }
 
     /// Forgets a network that was removed, unless someone is at it. That its namespace was gone is no error: with it
@@ -65,11 +64,7 @@ impl<M: Default + Send + 'static> Networks<M> {
             memories.remove(id);
         }
         match outcome {
-            Err(Error::Namespace { action: "open", source, .. })
-                if source.kind() == io::ErrorKind::NotFound =>
-            {
-                Ok(())
-            }
+            Err(Error::Namespace(error)) if error.is_missing() => Ok(()),
             other => other,
         }
     }

@@ -5,7 +5,7 @@
 //! Each client asks one query after the other over UDP, as a program that resolves a name does.
 
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Edns, Message, Query};
 use hickory_proto::rr::{Name, RecordType};
-use nix::sched::{CloneFlags, setns};
 use swarm_dns::{Answer, DnsServer, LISTEN_ADDRESS, NetworkNames, Options, Scope};
+use swarm_netns::Namespace;
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -127,8 +127,8 @@ fn query(name: &str, kind: RecordType) -> Result<Vec<u8>> {
 /// The time of each exchange of all clients.
 fn load(netns: &Netns, query: &[u8], clients: usize, time: Duration) -> Result<Vec<Duration>> {
     let client = || -> Result<Vec<Duration>> {
-        setns(File::open(netns.path())?, CloneFlags::CLONE_NEWNET)?;
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let bind = || UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+        let socket = Namespace::open(&netns.path())?.run_blocking(bind)??;
         socket.connect(LISTEN_ADDRESS)?;
         socket.set_read_timeout(Some(Duration::from_secs(2)))?;
         let (mut latencies, mut reply) = (Vec::new(), [0; 4096]);

@@ -27,13 +27,8 @@ pub enum Error {
         id: String,
     },
     /// The network namespace could not be opened or entered.
-    #[error("cannot enter network namespace {}: {cause}", path.display())]
-    EnterNamespace {
-        /// The namespace's file.
-        path: PathBuf,
-        /// The kernel's answer.
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    Namespace(#[from] swarm_netns::Error),
     /// A socket could not be bound inside the namespace: mostly because something else listens there.
     #[error("cannot listen on {transport} 127.0.0.11:53 in network namespace {}: {cause}", path.display())]
     Bind {
@@ -42,14 +37,6 @@ pub enum Error {
         /// The namespace's file.
         path: PathBuf,
         /// The kernel's answer.
-        cause: io::Error,
-    },
-    /// The thread that opens the sockets could not be started, or a socket not be handed to the runtime.
-    #[error("cannot open the DNS sockets of network namespace {}: {cause}", path.display())]
-    OpenSockets {
-        /// The namespace's file.
-        path: PathBuf,
-        /// The system's answer.
         cause: io::Error,
     },
 }

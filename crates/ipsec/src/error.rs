@@ -14,7 +14,10 @@ pub enum Error {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// A file or namespace operation failed.
+    /// The host's network namespace could not be entered.
+    #[error(transparent)]
+    Namespace(#[from] swarm_netns::Error),
+    /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     File {
         /// What was tried.

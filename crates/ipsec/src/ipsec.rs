@@ -7,6 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use swarm_netns::Namespace;
 use tokio::sync::{Mutex, watch};
 use tracing::{info, warn};
 
@@ -14,7 +15,6 @@ use crate::{
     Changes, Desired, Error, Status, Unsupported, bypass,
     kernel::Kernel,
     ledger::Ledger,
-    netns,
     plan::{Plan, Planned, Step},
     probe,
 };
@@ -51,8 +51,9 @@ impl Ipsec {
     /// If the run directory or the namespace cannot be used.
     pub async fn open(options: Options) -> Result<Self, Error> {
         let Options { run_dir, host_netns } = options;
-        let open = move |netns| Ledger::open(&run_dir, netns);
-        let ledger = netns::run(host_netns.as_deref(), open).await??;
+        let host = Namespace::open_or_own(host_netns.as_deref())?;
+        let netns = host.identity();
+        let ledger = host.run(move || Ledger::open(&run_dir, netns)).await??;
         let incarnation = Arc::new(watch::Sender::new(ledger.incarnation()));
         Ok(Self { host_netns, ledger: Arc::new(Mutex::new(ledger)), incarnation })
     }
@@ -105,14 +106,14 @@ impl Ipsec {
     ) -> Result<T, Error> {
         let mut ledger = self.ledger.clone().lock_owned().await;
         let incarnation = self.incarnation.clone();
-        let work = move |_| {
+        let work = move || {
             let done = work(&mut ledger);
             incarnation.send_if_modified(|published| {
                 std::mem::replace(published, ledger.incarnation()) != ledger.incarnation()
             });
             done
         };
-        netns::run(self.host_netns.as_deref(), work).await?
+        Namespace::open_or_own(self.host_netns.as_deref())?.run(work).await?
     }
 }
 

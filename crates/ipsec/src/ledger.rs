@@ -17,7 +17,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::{Error, desired::Key, netns::Identity};
+use swarm_netns::Identity;
+
+use crate::{Error, desired::Key};
 
 const FILE: &str = "ipsec.json";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";

@@ -19,7 +19,6 @@
 //! | `bypass` | settings that would let packets go round IPsec |
 //! | `status`, `changes`, `error` | what is told |
 //! | `mtu` | the room that is left for a packet |
-//! | `netns` | work inside the host's network namespace |
 
 #![forbid(unsafe_code)]
 
@@ -31,7 +30,6 @@ mod ipsec;
 mod kernel;
 mod ledger;
 mod mtu;
-mod netns;
 mod plan;
 mod probe;
 mod socket;

@@ -6,11 +6,11 @@ use std::{
 };
 
 use nix::errno::Errno;
+use swarm_netns::Namespace;
 
 use crate::{
     Unsupported,
     desired::Key,
-    netns,
     socket::{Command, Failure, Xfrm},
     table::{NewSa, SaId},
     wire,
@@ -21,8 +21,9 @@ const ENDS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2))];
 
 pub(crate) async fn probe(host_netns: Option<&Path>) -> Result<(), Unsupported> {
-    let tried = netns::run(host_netns, |_| make_and_delete()).await;
-    tried.unwrap_or_else(|error| Err(Unsupported::Other(error.to_string())))
+    let host = Namespace::open_or_own(host_netns);
+    let other = |error: swarm_netns::Error| Unsupported::Other(error.to_string());
+    host.map_err(other)?.run(make_and_delete).await.map_err(other)?
 }
 
 fn make_and_delete() -> Result<(), Unsupported> {

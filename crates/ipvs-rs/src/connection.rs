@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{Error, Object, Protocol, Result, namespace};
+use swarm_netns::Namespace;
+
+use crate::{Error, Object, Protocol, Result};
 
 /// The calling thread's network namespace, whatever the process's.
 const FILE: &str = "/proc/thread-self/net/ip_vs_conn";
@@ -51,7 +53,7 @@ pub fn connections() -> Result<Vec<Connection>> {
 /// # Errors
 /// [`Error::Namespace`] too, if it cannot be entered.
 pub async fn connections_in(path: impl AsRef<Path>) -> Result<Vec<Connection>> {
-    namespace::run_in(path.as_ref(), connections).await?
+    Namespace::open(path.as_ref())?.run(connections).await?
 }
 
 fn parse(text: &str) -> Result<Vec<Connection>> {

@@ -1,6 +1,6 @@
 //! What can go wrong, and with what.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use crate::ServiceKey;
 
@@ -148,15 +148,8 @@ pub enum Error {
         after: Duration,
     },
     /// The network namespace cannot be entered.
-    #[error("cannot {action} network namespace {}: {source}", .path.display())]
-    Namespace {
-        /// What was done.
-        action: &'static str,
-        /// Where it should be.
-        path: PathBuf,
-        /// How that failed.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Namespace(#[from] swarm_netns::Error),
 }
 
 fn explained(words: &Option<String>) -> String {

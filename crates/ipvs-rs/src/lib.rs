@@ -28,7 +28,7 @@
 //! - [`key`]: which service; [`service`] and [`destination`]: what they are; [`stats`], [`settings`]: the rest.
 //! - [`connection`]: what the kernel remembers of connections.
 //! - [`error`]: what went wrong, with which object.
-//! - `attribute` and `message`: the encoding; `socket`: requests and answers; `namespace`: where; `uapi`: the numbers of
+//! - `attribute` and `message`: the encoding; `socket`: requests and answers; `uapi`: the numbers of
 //!   `include/uapi/linux/ip_vs.h`, the ABI's source.
 //!
 //! The caller needs `CAP_NET_ADMIN` in the initial user namespace. The kernel loads the module `ip_vs` when it is asked
@@ -43,7 +43,6 @@ pub mod error;
 pub mod handle;
 pub mod key;
 mod message;
-mod namespace;
 pub mod service;
 pub mod settings;
 mod socket;

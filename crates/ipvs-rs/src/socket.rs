@@ -12,13 +12,14 @@ use netlink_packet_generic::{GenlFamily, GenlHeader, GenlMessage};
 use netlink_sys::{
     AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols::NETLINK_GENERIC,
 };
+use swarm_netns::Namespace;
 use tokio::time::timeout;
 
 use crate::{
     Result,
     attribute::{Attribute, find},
     message::Message,
-    namespace, uapi,
+    uapi,
 };
 
 /// The kernel answers at once, save while it loads a scheduler's module.
@@ -68,7 +69,7 @@ impl Socket {
 
     /// Opens a socket in the network namespace at `path`.
     pub(crate) async fn open_in(path: &Path) -> Result<io::Result<Self>> {
-        namespace::run_in(path, Self::open).await
+        Ok(Namespace::open(path)?.run(Self::open).await?)
     }
 
     /// Sends a message of family number `family`; gives what the kernel answers before its acknowledgement or the

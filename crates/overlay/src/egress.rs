@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ipnet::Ipv4Net;
+use swarm_netns::Namespace;
 
 use crate::message::{self, Request};
 use crate::names::{EGRESS_BRIDGE, parse_alias, task_mac};
-use crate::netns::NetNs;
 use crate::observed::{Link, PortSettings};
 use crate::rtnl::Rtnl;
 use crate::{Changes, Error, carrier, host, port, sysctl};
@@ -99,7 +99,7 @@ impl Egress {
     }
 
     /// Forwarding, bridge, ports and rules.
-    pub(crate) async fn ensure(&self, netns: &NetNs, rtnl: &Rtnl) -> Result<Changes, Error> {
+    pub(crate) async fn ensure(&self, netns: &Namespace, rtnl: &Rtnl) -> Result<Changes, Error> {
         let mut changes = Changes {
             sysctls: netns.run(|| sysctl::ensure(sysctl::HOST)).await??,
             ..Changes::default()
@@ -175,12 +175,12 @@ impl Egress {
 }
 
 /// Takes the bridge and its rules away.
-pub(crate) async fn remove(netns: &NetNs, rtnl: &Rtnl) -> Result<(), Error> {
+pub(crate) async fn remove(netns: &Namespace, rtnl: &Rtnl) -> Result<(), Error> {
     let mut errors = Vec::new();
     let delete = vec![message::delete_link(EGRESS_BRIDGE)];
     errors.extend(rtnl.apply(EGRESS_BRIDGE, delete).await.err());
     let ruleless = netns.run(|| nft(NO_RULES)).await;
-    errors.extend(ruleless.and_then(|done| done).err());
+    errors.extend(ruleless.map_err(Error::from).flatten().err());
     Error::collect("egress", errors)
 }
 

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
+use swarm_netns::Namespace;
 
 use crate::delta::{Delta, delta};
 use crate::message::{self, Request, Vxlan};
 use crate::names::{self, BRIDGE, Mac, VXLAN, task_mac};
-use crate::netns::NetNs;
 use crate::observed::{Link, Neighbour, PortSettings, Route};
 use crate::rtnl::Rtnl;
 use crate::{Changes, Error, Network, carrier, port, sysctl};
@@ -16,7 +17,7 @@ use crate::{Changes, Error, Network, carrier, port, sysctl};
 /// What a network is programmed through.
 pub(crate) struct Target<'a> {
     /// The network's namespace.
-    pub(crate) netns: &'a NetNs,
+    pub(crate) netns: &'a Namespace,
     /// A connection to it.
     pub(crate) rtnl: &'a Rtnl,
     /// A connection to the host's namespace, where VXLAN sockets live.
@@ -39,7 +40,7 @@ impl Target<'_> {
             .netns
             .run(|| {
                 let network = sysctl::ensure(sysctl::NETWORK)?;
-                Ok(network + sysctl::ensure(sysctl::NETWORK_BRIDGE)?)
+                Ok::<_, Error>(network + sysctl::ensure(sysctl::NETWORK_BRIDGE)?)
             })
             .await??;
         let mut changes = self.ensure_entries(network, &links).await?;
@@ -126,7 +127,7 @@ impl Target<'_> {
         let object = format!("network {}", network.id);
         let old = vec![message::delete_link(VXLAN)];
         self.rtnl.apply(&object, old).await?;
-        let namespace = Some(self.netns.raw_fd());
+        let namespace = Some(self.netns.as_raw_fd());
         let new = message::add_vxlan(VXLAN, self.vxlan(network), network.mtu, namespace);
         self.host.apply(&object, vec![new]).await
     }

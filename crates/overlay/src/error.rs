@@ -29,14 +29,9 @@ pub enum Error {
         /// The reason.
         source: io::Error,
     },
-    /// A thread inside a network namespace could not be started or died.
-    #[error("run in network namespace {namespace}: {source}")]
-    Thread {
-        /// The namespace's name.
-        namespace: String,
-        /// The reason.
-        source: io::Error,
-    },
+    /// A network namespace could not be entered.
+    #[error(transparent)]
+    Namespace(#[from] swarm_netns::Error),
     /// The kernel lacks the `vxlan` driver.
     #[error("this kernel has no VXLAN support: load the vxlan module or build with CONFIG_VXLAN")]
     NoVxlan,
@@ -129,9 +124,10 @@ impl Error {
     /// The kernel's error number behind this error, if there is one.
     pub(crate) fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Netlink { source, .. }
-            | Self::File { source, .. }
-            | Self::Thread { source, .. } => source.raw_os_error().map(Errno::from_raw),
+            Self::Netlink { source, .. } | Self::File { source, .. } => {
+                source.raw_os_error().map(Errno::from_raw)
+            }
+            Self::Namespace(error) => error.errno(),
             _ => None,
         }
     }

@@ -1,20 +1,18 @@
 //! The node itself: is it fit for overlay networks, and what does it already use.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use ipnet::Ipv4Net;
 use nix::errno::Errno;
+use swarm_netns::Namespace;
 use tokio::runtime::Handle;
 
 use crate::message::{self, Vxlan};
-use crate::netns::NetNs;
 use crate::rtnl::Rtnl;
 use crate::{Error, sysctl};
 
-/// The namespace of the whole process, whatever the calling thread's is.
-const OWN_NETNS: &str = "/proc/self/ns/net";
 /// Never left behind, never given to a network.
 const PROBE: &str = "swarm-probe";
 const PROBE_VNI: u32 = (1 << 24) - 1;
@@ -48,11 +46,7 @@ pub async fn routes(host_netns: Option<&Path>) -> Result<Vec<Ipv4Net>, Error> {
 
 async fn connect(host_netns: Option<&Path>) -> Result<Rtnl, Error> {
     let runtime = Handle::current();
-    open_namespace(host_netns)?.run(move || Rtnl::open(&runtime)).await?
-}
-
-pub(crate) fn open_namespace(host_netns: Option<&Path>) -> Result<NetNs, Error> {
-    NetNs::open(&host_netns.map_or_else(|| PathBuf::from(OWN_NETNS), Path::to_owned))
+    Namespace::open_or_own(host_netns)?.run(move || Rtnl::open(&runtime)).await?
 }
 
 pub(crate) async fn interface_addresses(rtnl: &Rtnl) -> Result<Vec<InterfaceAddress>, Error> {

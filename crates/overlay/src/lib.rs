@@ -16,7 +16,7 @@
 //! | `carrier` | waiting until a link carries frames |
 //! | `reaper` | deletes many links at the price of one |
 //! | `delta` | the difference of two tables; pure |
-//! | `netns` | namespaces as bind mounts, work inside them |
+//! | `netns` | namespaces as bind mounts |
 //! | `rtnl`, `message`, `observed` | a connection; requests; answers |
 //! | `names`, `sysctl` | derived names and MACs; kernel parameters |
 
@@ -45,7 +45,6 @@ mod sysctl;
 pub use changes::Changes;
 pub use error::Error;
 pub use host::{InterfaceAddress, addresses, routes};
-pub use netns::in_netns;
 pub use network::{Network, Remote};
 pub use overlay::{Existing, Options, Overlay, VXLAN_PORT};
 pub use sandbox::{Interface, Sandbox, SandboxHandle};

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
+use swarm_netns::Namespace;
 
 use crate::egress::{self, Egress};
 use crate::ensure::{self, Target};
 use crate::host::{self, InterfaceAddress};
 use crate::names::{self, BRIDGE, EGRESS_BRIDGE, port_name};
-use crate::netns::{self, NetNs};
+use crate::netns;
 use crate::observed::PortSettings;
 use crate::places::{Place, Places};
 use crate::sandbox::{self, Builder, Sandbox, SandboxHandle, Wire};
@@ -85,9 +86,9 @@ impl Overlay {
     pub async fn new(options: Options) -> Result<Self, Error> {
         let folder = options.run_dir.join("netns");
         netns::prepare_folder(&folder).map_err(host::explain_privileges)?;
-        let host = host::open_namespace(options.host_netns.as_deref())?;
+        let host = Namespace::open_or_own(options.host_netns.as_deref())?;
         let prepared = host.run(host::prepare_kernel).await;
-        prepared.and_then(|done| done).map_err(host::explain_privileges)?;
+        prepared.map_err(Error::from).flatten().map_err(host::explain_privileges)?;
         let place = Place::connect(host).await?;
         host::underlay_mtu(&place.rtnl, options.vtep).await?;
         host::probe_vxlan(&place.rtnl, options.vtep, options.port).await?;
@@ -189,7 +190,7 @@ impl Overlay {
         let mut changes = Changes::default();
         let (wires, egress_addr) = inner.wires(sandbox).await?;
         let path = inner.places.sandbox_path(&sandbox.task);
-        let place = match NetNs::find(&path)? {
+        let place = match Namespace::find(&path)? {
             Some(netns) => Place::connect(netns).await?,
             None => {
                 changes.namespaces += 1;

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use swarm_netns::Namespace;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::netns::NetNs;
+use crate::netns;
 use crate::overlay::Existing;
 use crate::reaper::Reaper;
 use crate::rtnl::Rtnl;
@@ -16,17 +17,17 @@ use crate::{Error, message};
 /// A namespace and a connection to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
-    pub(crate) netns: NetNs,
+    pub(crate) netns: Namespace,
     pub(crate) rtnl: Arc<Rtnl>,
     pub(crate) reaper: Arc<Reaper>,
 }
 
 impl Place {
-    fn new(netns: NetNs, rtnl: Rtnl) -> Self {
+    fn new(netns: Namespace, rtnl: Rtnl) -> Self {
         Self { netns, rtnl: Arc::new(rtnl), reaper: Arc::default() }
     }
 
-    pub(crate) async fn connect(netns: NetNs) -> Result<Self, Error> {
+    pub(crate) async fn connect(netns: Namespace) -> Result<Self, Error> {
         let runtime = Handle::current();
         let rtnl = netns.run(move || Rtnl::open(&runtime)).await??;
         Ok(Self::new(netns, rtnl))
@@ -39,7 +40,7 @@ impl Place {
     ) -> Result<Self, Error> {
         let runtime = Handle::current();
         let inside = move || prepare().and_then(|()| Rtnl::open(&runtime));
-        let (netns, rtnl) = NetNs::create(&path, inside).await?;
+        let (netns, rtnl) = netns::create(&path, inside).await?;
         Ok(Self::new(netns, rtnl))
     }
 
@@ -124,12 +125,13 @@ impl Places {
     /// The network's namespace; opened anew if it was replaced or the connection broke.
     pub(crate) async fn network(&self, slot: &Slot, id: &str) -> Result<Option<Place>, Error> {
         let mut open = slot.open.lock().await;
-        let Some(netns) = NetNs::find(&self.network_path(id))? else {
+        let Some(netns) = Namespace::find(&self.network_path(id))? else {
             *open = None;
             return Ok(None);
         };
         match &*open {
-            Some(place) if place.netns.same_as(&netns) && !place.rtnl.is_closed() => {}
+            Some(place)
+                if place.netns.identity() == netns.identity() && !place.rtnl.is_closed() => {}
             _ => *open = Some(Place::connect(netns).await?),
         }
         Ok(open.clone())
@@ -146,7 +148,7 @@ impl Places {
                 Some(("t", id)) => (&mut existing.sandboxes, id),
                 _ => continue,
             };
-            if NetNs::find(&entry.path())?.is_some() {
+            if Namespace::find(&entry.path())?.is_some() {
                 list.push(id.to_owned());
             }
         }

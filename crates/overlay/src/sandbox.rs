@@ -2,14 +2,15 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
+use swarm_netns::Namespace;
 
 use crate::message::{self, Request, Veth};
 use crate::names::{self, parse_alias, port_alias, port_name, task_mac};
-use crate::netns::NetNs;
 use crate::observed::{Link, PortSettings, Route};
 use crate::rtnl::Rtnl;
 use crate::{Changes, Error, carrier, port, sysctl};
@@ -101,7 +102,7 @@ pub(crate) struct Wire {
 /// A task's namespace, being built.
 pub(crate) struct Builder<'a> {
     pub(crate) task: &'a str,
-    pub(crate) netns: &'a NetNs,
+    pub(crate) netns: &'a Namespace,
     /// A connection to the task's namespace.
     pub(crate) rtnl: &'a Rtnl,
 }
@@ -177,7 +178,7 @@ impl Builder<'_> {
             bridge,
             peer: &wire.name,
             peer_mac: task_mac(wire.addr),
-            peer_namespace_fd: self.netns.raw_fd(),
+            peer_namespace_fd: self.netns.as_raw_fd(),
             mtu: wire.mtu,
         };
         let requests = vec![

@@ -9,7 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use lab::{Lab, addr, connect, listen, network, pings, pings_again, run_in, sandbox};
-use swarm_overlay::{Options, Overlay, in_netns};
+use swarm_netns::Namespace;
+use swarm_overlay::{Options, Overlay};
 
 const WORLD: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 
@@ -17,7 +18,7 @@ const WORLD: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 async fn a_port_in_use_is_said() {
     let lab = Lab::new();
     let bind = || UdpSocket::bind("0.0.0.0:4789");
-    let taken = in_netns(&lab.host_netns('A'), bind).unwrap().unwrap();
+    let taken = Namespace::open(&lab.host_netns('A')).unwrap().run_blocking(bind).unwrap().unwrap();
     let refused = Overlay::new(lab.options('A')).await.unwrap_err();
     let text = refused.to_string();
     assert_eq!(text, "udp port 4789 is in use by another program on this node");

@@ -19,8 +19,7 @@ use std::path::Path;
 use async_trait::async_trait;
 
 use crate::{
-    Balancer, Changes, Error, Kind, Network, Repaired, Result, namespace, networks::Networks,
-    nft::Nft,
+    Balancer, Changes, Error, Kind, Network, Repaired, Result, networks::Networks, nft::Nft,
 };
 use table::Table;
 use worker::{Memory, Worker};
@@ -48,7 +47,7 @@ impl Ipvs {
     /// [`Error::Ipvs`] or [`Error::Unsupported`] with what the kernel or `nft` said.
     pub async fn probe(&self) -> Result<String> {
         let nft = self.nft.clone();
-        namespace::run_in_new(move || {
+        swarm_netns::in_new(move || {
             let version = kernel::probe()?;
             nft.commit(&table::sample().join("\n")).map_err(|error| match error {
                 Error::Refused { reason } => Error::Unsupported { reason },
@@ -56,7 +55,7 @@ impl Ipvs {
             })?;
             Ok(format!("ipvs {version}"))
         })
-        .await
+        .await?
     }
 
     /// Runs `work` in the namespace, alone for this network.

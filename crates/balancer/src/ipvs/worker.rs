@@ -1,5 +1,6 @@
 //! The engine's blocking half: runs on a thread inside the network's namespace, holding the network's lock.
 
+use swarm_netns::Identity;
 use tracing::{debug, warn};
 
 use super::{
@@ -9,7 +10,6 @@ use super::{
 };
 use crate::{
     Changes, Repaired, Result,
-    namespace::Identity,
     netlink::{Answerers, drop_connections, following, generation},
     nft::{self, Nft},
 };

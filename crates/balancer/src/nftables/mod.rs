@@ -16,7 +16,7 @@ use std::{net::Ipv4Addr, path::Path};
 use async_trait::async_trait;
 
 use crate::{
-    Backend, Balancer, Changes, Error, Kind, Network, Repaired, Result, VirtualService, namespace,
+    Backend, Balancer, Changes, Error, Kind, Network, Repaired, Result, VirtualService,
     networks::Networks, nft::Nft,
 };
 use table::Table;
@@ -45,7 +45,7 @@ impl Nftables {
     /// [`Error::Unsupported`] with what `nft` said.
     pub async fn probe(&self) -> Result<String> {
         let nft = self.nft.clone();
-        namespace::run_in_new(move || {
+        swarm_netns::in_new(move || {
             let statements = sample();
             let script = statement::script(&statements.rebuild());
             nft.commit(&script).map_err(|error| match error {
@@ -54,7 +54,7 @@ impl Nftables {
             })?;
             nft.version()
         })
-        .await
+        .await?
     }
 
     /// Runs `work` in the namespace, alone for this network.

@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sched::{CloneFlags, setns};
 use swarm_balancer::{Backend, Network, VirtualService};
 
 /// Generous: the machine may be busy, and only a failing test waits this long.
@@ -54,14 +53,8 @@ impl Namespace {
 
     /// Runs `work` on a thread inside. Sockets opened there stay there.
     pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let file = fs::File::open(self.path()).expect("the namespace's file");
-        thread::scope(|scope| {
-            let inside = scope.spawn(move || {
-                setns(file, CloneFlags::CLONE_NEWNET).expect("entering the namespace");
-                work()
-            });
-            inside.join().expect("the work inside the namespace")
-        })
+        let namespace = swarm_netns::Namespace::open(&self.path()).expect("the namespace's file");
+        namespace.run_blocking(work).expect("entering the namespace")
     }
 
     fn sysctl(&self, settings: &[(&str, &str)]) {

@@ -172,10 +172,10 @@ async fn attaching_fails_in_words() {
     let missing = server.attach("a", Path::new("/run/netns/no-such"), on(&[])).await.unwrap_err();
     assert_eq!(
         missing.to_string(),
-        "cannot enter network namespace /run/netns/no-such: No such file or directory (os error 2)"
+        "cannot open network namespace /run/netns/no-such: No such file or directory (os error 2)"
     );
     let file = server.attach("a", Path::new("/proc/self/status"), on(&[])).await.unwrap_err();
-    assert!(matches!(file, Error::EnterNamespace { .. }), "{file}");
+    assert!(matches!(file, Error::Namespace(_)), "{file}");
 
     let netns = Netns::new();
     let taken = netns.inside(|| std::net::UdpSocket::bind(LISTEN_ADDRESS).unwrap());

@@ -1,6 +1,5 @@
 //! Network namespaces that vanish with the test, a client inside them, and a resolver to relay to.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
@@ -11,8 +10,8 @@ use std::time::Duration;
 
 use hickory_proto::op::{Edns, Message, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
-use nix::sched::{CloneFlags, setns};
 use swarm_dns::{Answer, DnsServer, LISTEN_ADDRESS, Limits, NetworkNames, Options, Scope};
+use swarm_netns::Namespace;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -43,13 +42,7 @@ impl Netns {
 
     /// Runs `work` on a thread of its own inside the namespace.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                setns(File::open(self.path()).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
-                work()
-            });
-            thread.join().unwrap()
-        })
+        Namespace::open(&self.path()).unwrap().run_blocking(work).unwrap()
     }
 }
 

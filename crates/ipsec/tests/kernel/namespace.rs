@@ -12,7 +12,7 @@ use std::{
 
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
-    sched::{CloneFlags, setns, unshare},
+    sched::{CloneFlags, unshare},
 };
 
 /// Where `ip` looks for namespaces.
@@ -72,14 +72,8 @@ impl Namespace {
 
     /// Runs `work` on a thread inside. Sockets opened there stay there.
     pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let file = fs::File::open(self.path()).expect("the namespace's file");
-        thread::scope(|scope| {
-            let inside = scope.spawn(move || {
-                setns(file, CloneFlags::CLONE_NEWNET).expect("entering the namespace");
-                work()
-            });
-            inside.join().expect("the work inside the namespace")
-        })
+        let namespace = swarm_netns::Namespace::open(&self.path()).expect("the namespace's file");
+        namespace.run_blocking(work).expect("entering the namespace")
     }
 }
 

@@ -8,8 +8,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use swarm_netns::Namespace;
 use swarm_overlay::{
-    Interface, Network, Options, Overlay, Remote, Sandbox, SandboxHandle, VXLAN_PORT, in_netns,
+    Interface, Network, Options, Overlay, Remote, Sandbox, SandboxHandle, VXLAN_PORT,
 };
 use tempfile::TempDir;
 
@@ -122,13 +123,17 @@ pub(crate) async fn task(overlay: &Overlay, name: &str, network: &str, last: u8)
     overlay.create_sandbox(&sandbox(name, &[(network, addr(last))], false)).await.unwrap()
 }
 
+fn inside<T: Send>(netns: &Path, work: impl FnOnce() -> T + Send) -> T {
+    Namespace::open(netns).unwrap().run_blocking(work).unwrap()
+}
+
 /// Whether `to` answers a ping from the namespace.
 pub(crate) fn pings(from: &Path, to: Ipv4Addr) -> bool {
     let mut ping = Command::new("busybox");
     ping.args(["ping", "-c", "1", "-W", "1", &to.to_string()])
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    in_netns(from, || ping.status()).unwrap().unwrap().success()
+    inside(from, || ping.status()).unwrap().success()
 }
 
 /// As [`pings`], but patient: a task that asked while the way was broken repeats its ARP request only a second later.
@@ -167,11 +172,11 @@ fn quietly(command: &str) {
 
 /// A listener in a namespace, on a free port.
 pub(crate) fn listen(netns: &Path) -> TcpListener {
-    in_netns(netns, || TcpListener::bind("0.0.0.0:0")).unwrap().unwrap()
+    inside(netns, || TcpListener::bind("0.0.0.0:0")).unwrap()
 }
 
 pub(crate) fn connect(netns: &Path, to: SocketAddr) -> std::io::Result<TcpStream> {
-    in_netns(netns, || TcpStream::connect_timeout(&to, Duration::from_secs(3))).unwrap()
+    inside(netns, || TcpStream::connect_timeout(&to, Duration::from_secs(3)))
 }
 
 /// Sends 1 MB from one namespace to another and back; panics unless it arrives whole.
