@@ -1,10 +1,7 @@
-//! What can go wrong, the line that says so, and the exit status that goes with it.
+//! What can go wrong, the words that say so, and the exit status that goes with it.
 
 use std::io;
 use std::path::PathBuf;
-use std::process::ExitCode;
-
-use crate::output;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -63,18 +60,30 @@ impl Error {
         Error::Io { action: action.into(), source }
     }
 
-    /// Says what went wrong on stderr, and gives the exit status.
-    pub(crate) fn report(&self) -> ExitCode {
-        let (text, code) = match self {
-            Error::Exit(code) => return ExitCode::from(*code),
-            // `| head` has seen enough.
-            Error::Output(e) if e.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
-            Error::Interrupted(text) => (text.clone(), 130),
-            Error::Usage(text) => (format!("error: {text}"), 2),
-            other => (format!("Error: {other}"), 1),
-        };
-        output::note(&text);
-        ExitCode::from(code)
+    /// What to say of it on stderr, if anything.
+    pub(crate) fn line(&self) -> Option<String> {
+        match self {
+            Error::Exit(_) => None,
+            error if error.is_closed_pipe() => None,
+            Error::Interrupted(text) => Some(text.clone()),
+            error => Some(format!("error: {error}")),
+        }
+    }
+
+    /// The exit status that says so.
+    pub(crate) fn exit_status(&self) -> u8 {
+        match self {
+            Error::Exit(code) => *code,
+            error if error.is_closed_pipe() => 0,
+            Error::Interrupted(_) => 130,
+            Error::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+
+    /// `| head` has seen enough.
+    fn is_closed_pipe(&self) -> bool {
+        matches!(self, Error::Output(e) if e.kind() == io::ErrorKind::BrokenPipe)
     }
 
     /// Whether another try may do: the swarm is between leaders, or the connection broke.

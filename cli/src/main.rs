@@ -28,7 +28,6 @@ mod rows;
 mod signals;
 mod terminal;
 mod units;
-mod usage;
 
 use std::process::ExitCode;
 
@@ -44,11 +43,14 @@ fn main() -> ExitCode {
     }
     let outcome = match Cli::try_parse() {
         Ok(cli) => run(cli),
-        Err(error) => return usage::report(&error),
+        Err(error) => return swarm_usage::report(&error),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(),
+        Err(error) => {
+            output::failure(&error);
+            ExitCode::from(error.exit_status())
+        }
     }
 }
 

@@ -89,7 +89,7 @@ fn rotate_key_without(cluster: &Cluster, away: &Node, first: &str) -> String {
     assert!(warned.contains("former unlock key") && warned.lines().count() == 1, "{warned}");
     away.start_daemon().expect("swarmd starts again");
     wait_locked(&client);
-    assert_eq!(unlock(away, &second).expect_err("it has not heard of it"), "Error: invalid key");
+    assert_eq!(unlock(away, &second).expect_err("it has not heard of it"), "error: invalid key");
     unlock(away, first).expect("the key it knows");
 
     let rotated = revision(&cluster.node(1));
@@ -101,7 +101,7 @@ fn rotate_key_without(cluster: &Cluster, away: &Node, first: &str) -> String {
     }
     away.restart_daemon().expect("swarmd starts again");
     wait_locked(&client);
-    assert_eq!(unlock(away, first).expect_err("the old key"), "Error: invalid key");
+    assert_eq!(unlock(away, first).expect_err("the old key"), "error: invalid key");
     second
 }
 
@@ -191,7 +191,7 @@ fn managers_that_restart_need_the_unlock_key() {
     cluster.ctl("service create -q --name while-locked --network net whoami");
     for wrong in ["SWMKEY-1-WuYH/IX284+lRcXuoVf38viIDK3HJEKY13MIHX+tTt8", "hunter2", ""] {
         let error = unlock(&three, wrong).expect_err("a wrong key");
-        assert_eq!(error, "Error: invalid key", "{wrong}");
+        assert_eq!(error, "error: invalid key", "{wrong}");
     }
     wait_locked(&client);
     unlock(&three, &first).expect("the right key");

@@ -108,7 +108,7 @@ where
 fn all_done(mut failed: Vec<Error>) -> Result<(), Error> {
     let Some(last) = failed.pop() else { return Ok(()) };
     for error in &failed {
-        output::note(&format!("Error: {error}"));
+        output::failure(error);
     }
     Err(last)
 }

@@ -50,6 +50,13 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// Says on stderr what went wrong.
+pub(crate) fn failure(error: &Error) {
+    if let Some(line) = error.line() {
+        note(&line);
+    }
+}
+
 /// Warns on stderr.
 pub(crate) fn warn(text: &str) {
     note(&format!("warning: {text}"));

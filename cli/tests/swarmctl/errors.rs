@@ -17,10 +17,92 @@ fn a_dead_socket_says_how_to_start_swarmd() {
         }
         let line = format!("--host unix://{} node ls", path.display());
         run(&fake, &line).failed(&format!(
-            "Error: cannot connect to swarmd at {}: is it running? start it with: swarmd",
+            "error: cannot connect to swarmd at {}: is it running? start it with: swarmd",
             path.display()
         ));
     }
+}
+
+/// Every command there is, and words that it takes.
+const COMMANDS: [(&str, &str); 37] = [
+    ("init", ""),
+    ("join", "--token T 192.0.2.1:2377"),
+    ("join-token", "worker"),
+    ("ca", ""),
+    ("update", "--autolock"),
+    ("unlock", ""),
+    ("unlock-key", ""),
+    ("leave", ""),
+    ("info", ""),
+    ("backup", "/no/such/file"),
+    ("node ls", ""),
+    ("node inspect", "n"),
+    ("node ps", ""),
+    ("node update", "--availability drain n"),
+    ("node promote", "n"),
+    ("node demote", "n"),
+    ("node rm", "n"),
+    ("network create", "n"),
+    ("network ls", ""),
+    ("network inspect", "n"),
+    ("network rm", "n"),
+    ("network prune", "-f"),
+    ("service create", "nginx"),
+    ("service update", "--force web"),
+    ("service scale", "web=1"),
+    ("service ls", ""),
+    ("service ps", "web"),
+    ("service inspect", "web"),
+    ("service logs", "web"),
+    ("service rm", "web"),
+    ("task ls", ""),
+    ("task inspect", "web.1"),
+    ("task logs", "web.1"),
+    ("task exec", "web.1 true"),
+    ("image load", "-i /no/such/file"),
+    ("image ls", ""),
+    ("image rm", "nginx"),
+];
+
+/// The commands that help lists, the playground's apart: those are another program's.
+fn listed(fake: &Fake, group: &str) -> Vec<String> {
+    let help = run(fake, &format!("{group} --help")).ok();
+    let Some((_, commands)) = help.split_once("\nCommands:\n") else {
+        return vec![group.trim().to_owned()];
+    };
+    let lines = commands.lines().take_while(|line| !line.is_empty());
+    let names = lines.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| !["help", "playground"].contains(name))
+        .flat_map(|name| listed(fake, &format!("{group} {name}")))
+        .collect()
+}
+
+#[test]
+fn every_command_fails_in_one_form() {
+    let fake = Fake::new();
+    let mut known: Vec<&str> = COMMANDS.iter().map(|(command, _)| *command).collect();
+    let mut listed = listed(&fake, "");
+    known.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(listed, known);
+
+    let dead = fake.folder().join("none.sock");
+    for (command, words) in COMMANDS {
+        let ran = run(&fake, &format!("--host unix://{} {command} {words}", dead.display()));
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{command}: {ran:?}");
+        assert!(ran.stderr.starts_with("error: cannot connect to swarmd"), "{command}: {ran:?}");
+        assert_eq!(ran.stderr.lines().count(), 1, "{command}: {ran:?}");
+
+        let ran = run(&fake, &format!("{command} --nonsense {words}"));
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{command}: {ran:?}");
+        assert!(ran.stderr.starts_with("error: "), "{command}: {ran:?}");
+        let help = format!("(see 'swarmctl {command} --help')\n");
+        assert!(ran.stderr.ends_with(&help), "it names the form that was typed: {ran:?}");
+        assert_eq!(ran.stderr.lines().count(), 1, "{command}: {ran:?}");
+    }
+    assert!(fake.world().asked.is_empty(), "nobody was asked");
 }
 
 #[test]
@@ -34,7 +116,7 @@ fn others_than_root_are_told_to_be_root() {
     let ran = finish(spawn(command.env("SWARM_HOST", fake.host())));
     std::fs::remove_file(&program).unwrap();
     ran.failed(&format!(
-        "Error: permission denied on the socket of swarmd at {}/swarmd.sock: run as root",
+        "error: permission denied on the socket of swarmd at {}/swarmd.sock: run as root",
         fake.folder().display()
     ));
 }
@@ -52,16 +134,16 @@ fn what_is_no_swarmd_is_an_error() {
     let ran = run(&fake, &format!("--host unix://{} node ls", path.display()));
     other.join().unwrap();
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
-    assert!(ran.stderr.starts_with("Error: lost the connection to swarmd: "), "{ran:?}");
+    assert!(ran.stderr.starts_with("error: lost the connection to swarmd: "), "{ran:?}");
     assert_eq!(ran.stderr.lines().count(), 1, "{ran:?}");
 }
 
 #[test]
 fn swarmd_s_message_is_all_there_is() {
     let fake = Fake::new();
-    run(&fake, "network rm used").failed("Error: network used is in use by service web");
-    run(&fake, "join --token bad 192.0.2.1:2377").failed("Error: invalid join token");
-    run(&fake, "leave").failed("Error: this is the last manager: use --force");
+    run(&fake, "network rm used").failed("error: network used is in use by service web");
+    run(&fake, "join --token bad 192.0.2.1:2377").failed("error: invalid join token");
+    run(&fake, "leave").failed("error: this is the last manager: use --force");
 }
 
 #[test]
@@ -131,7 +213,7 @@ fn nodes_are_changed_in_docker_s_words() {
     assert_eq!(asked, [r#"update_node n1 drain  {"a": "1", "b": ""} ["c"]"#]);
     assert_eq!(run(&fake, "node promote n1").ok(), "Node n1 is already a manager.\n");
     assert_eq!(run(&fake, "node demote n1").ok(), "Manager n1 demoted in the swarm.\n");
-    run(&fake, "node promote x").failed("Error: node x not found");
+    run(&fake, "node promote x").failed("error: node x not found");
     for usage in ["node update n1", "node update --availability off n1", "node promote"] {
         assert_eq!(run(&fake, usage).code, Some(2), "{usage}");
     }
@@ -148,12 +230,12 @@ fn a_backup_is_whole_or_not_there() {
     assert_eq!(std::fs::read(&file).expect("the backup"), b"backup");
     let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    let again = format!("Error: cannot write {}: it exists already", file.display());
+    let again = format!("error: cannot write {}: it exists already", file.display());
     run(&fake, &line).failed(&again);
 
     std::fs::remove_file(&file).expect("the backup is removed");
     fake.world().stale = "no quorum".into();
-    run(&fake, &line).failed("Error: no quorum");
+    run(&fake, &line).failed("error: no quorum");
     let left = std::fs::read_dir(fake.folder()).expect("a folder").count();
     assert_eq!(left, 1, "only the socket");
 }

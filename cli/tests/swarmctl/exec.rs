@@ -17,7 +17,7 @@ fn the_exit_code_is_the_command_s() {
     let ran = run(&fake, "task exec -e A=1 -u 5 web.1 exit -x 42");
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(42), ""));
     assert_eq!(ran.stderr, "web.1 [\"exit\", \"-x\", \"42\"] [\"A=1\"] \"5\"\n");
-    run(&fake, "task exec none.1 true").failed("Error: task none.1 not found");
+    run(&fake, "task exec none.1 true").failed("error: task none.1 not found");
 }
 
 #[test]

@@ -28,8 +28,8 @@ fn an_archive_is_loaded_from_a_file_or_standard_input() {
 fn an_archive_that_cannot_be_read_is_not_loaded() {
     let fake = Fake::new();
     run(&fake, "image load -i /no/such/file")
-        .failed("Error: cannot open /no/such/file: No such file or directory (os error 2)");
-    run(&fake, "image load -i /").failed("Error: cannot read /: Is a directory (os error 21)");
+        .failed("error: cannot open /no/such/file: No such file or directory (os error 2)");
+    run(&fake, "image load -i /").failed("error: cannot read /: Is a directory (os error 21)");
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn keys_are_rotated_when_asked_and_it_says_where_to_look() {
 #[test]
 fn unlock_keys_are_shown_with_what_to_do_with_them() {
     let fake = Fake::new();
-    run(&fake, "unlock-key").failed("Error: no unlock key is set");
+    run(&fake, "unlock-key").failed("error: no unlock key is set");
     let said = run(&fake, "update --autolock").ok();
     assert!(said.starts_with("Swarm updated.\n\nTo unlock a swarm manager"), "{said}");
     assert!(said.contains("\n    SWMKEY-1-k\n"), "{said}");
@@ -58,7 +58,7 @@ fn piped(fake: &Fake, text: &str) -> Ran {
 fn the_key_is_read_from_a_pipe_or_unseen_from_the_terminal() {
     let fake = Fake::new();
     assert_eq!(piped(&fake, "SWMKEY-1-k\n").ok(), "");
-    piped(&fake, "SWMKEY-1-x\n").failed("Error: invalid key");
+    piped(&fake, "SWMKEY-1-x\n").failed("error: invalid key");
     let (main, other) = terminal();
     let open = || other.try_clone().unwrap();
     let mut unlock = swarmctl(&fake, "unlock");

@@ -137,7 +137,7 @@ fn inspect_prints_what_is_found_and_names_the_rest() {
         ran.stdout,
         "[\n    {\n        \"Id\": \"i\",\n        \"Name\": \"net\"\n    }\n]\n"
     );
-    assert_eq!(ran.stderr, "Error: network none not found\nError: network other not found\n");
+    assert_eq!(ran.stderr, "error: network none not found\nerror: network other not found\n");
     assert_eq!(run(&fake, "task inspect x").stdout, "[]\n");
 }
 
@@ -159,7 +159,7 @@ fn a_broken_document_is_an_error() {
     let ran = run(&fake, "service ls");
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""));
     assert!(
-        ran.stderr.starts_with("Error: swarmd sent an unreadable service document: "),
+        ran.stderr.starts_with("error: swarmd sent an unreadable service document: "),
         "{ran:?}"
     );
 }

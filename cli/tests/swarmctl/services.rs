@@ -118,11 +118,11 @@ fn a_failure_is_an_error() {
     fake.world().watches.push_back(vec![Ok(Progress { failure, ..progress(0, "rejected") })]);
     let ran = run(&fake, "service create -q --name web nginx");
     assert_eq!(ran.code, Some(1));
-    assert_eq!(ran.stderr, "Error: service web: task web.1.x failed: no such image\n");
+    assert_eq!(ran.stderr, "error: service web: task web.1.x failed: no such image\n");
 
     fake.world().watches.push_back(vec![Err(Status::not_found("service web not found"))]);
     let ran = run(&fake, "service create -q --name web nginx");
-    assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), "Error: service web not found\n"));
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), "error: service web not found\n"));
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn scale_sends_all_before_it_waits_for_any() {
     let ran = run(&fake, "service scale -q a=3 none=1 b=5");
     assert_eq!(ran.code, Some(1));
     assert_eq!(ran.stdout, "a scaled to 3\nb scaled to 5\n");
-    assert_eq!(ran.stderr, "Error: service none not found\n");
+    assert_eq!(ran.stderr, "error: service none not found\n");
     let asked = &fake.world().asked;
     assert_eq!(
         asked[..],
@@ -180,7 +180,7 @@ fn update_begins_anew_when_it_was_out_of_date() {
 fn update_with_an_unknown_network_changes_nothing() {
     let fake = Fake::new();
     fake.world().services = vec![service("web")];
-    run(&fake, "service update --network-add none web").failed("Error: network none not found");
+    run(&fake, "service update --network-add none web").failed("error: network none not found");
     assert!(fake.world().asked.is_empty());
 }
 
@@ -189,7 +189,7 @@ fn rm_removes_what_it_can() {
     let fake = Fake::new();
     let ran = run(&fake, "service rm a none b");
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), "a\nb\n"));
-    assert_eq!(ran.stderr, "Error: service none not found\n");
+    assert_eq!(ran.stderr, "error: service none not found\n");
 }
 
 #[test]

@@ -79,21 +79,8 @@ impl From<Balancer> for Preference {
 impl Args {
     /// This process's; else the status to exit with, once help or the one line that says what is wrong is printed.
     pub(crate) fn read() -> Result<Self, ExitCode> {
-        Self::try_parse().map_err(|error| {
-            if error.use_stderr() {
-                eprintln!("{} (see 'swarmd --help')", first_paragraph(&error.render().to_string()));
-            } else {
-                // A closed pipe: nobody reads the help.
-                let _ = error.print();
-            }
-            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
-        })
+        Self::try_parse().map_err(|error| swarm_usage::report(&error))
     }
-}
-
-fn first_paragraph(text: &str) -> String {
-    let paragraph = text.split("\n\n").next().unwrap_or_default();
-    paragraph.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// What can be the registry of an image reference.
@@ -122,7 +109,7 @@ mod tests {
     #[test]
     fn what_is_wrong_fits_one_line() {
         let error = Args::try_parse_from(["swarmd", "--nope"]).expect_err("a wrong flag");
-        let line = first_paragraph(&error.render().to_string());
-        assert_eq!(line, "error: unexpected argument '--nope' found");
+        let line = swarm_usage::line(&error);
+        assert_eq!(line, "error: unexpected argument '--nope' found (see 'swarmd --help')");
     }
 }

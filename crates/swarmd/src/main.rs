@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("swarmd: {e:#}");
+            eprintln!("error: {e:#}");
             ExitCode::FAILURE
         }
     }

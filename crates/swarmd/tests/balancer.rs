@@ -18,7 +18,7 @@ async fn a_node_asked_for_what_its_kernel_lacks_says_so_and_does_not_start() {
     let output = swarmd.args(["--balancer", "ipvs"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert_eq!(said, format!("swarmd: cannot balance with --balancer ipvs: {missing}\n"));
+    assert_eq!(said, format!("error: cannot balance with --balancer ipvs: {missing}\n"));
     assert!(said.contains("this kernel has no ipvs"), "{said}");
     assert!(!state.exists() && !run.exists(), "it has begun");
 }

@@ -42,7 +42,7 @@ impl Playground {
             Ok(()) => Ok(playground),
             Err(error) => {
                 if let Err(teardown) = remove(&place) {
-                    eprintln!("{teardown}");
+                    eprintln!("error: {teardown}");
                 }
                 Err(error)
             }
@@ -164,7 +164,7 @@ pub struct Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Err(error) = Playground::down(&self.name) {
-            eprintln!("{error}");
+            eprintln!("error: {error}");
         }
     }
 }
@@ -255,7 +255,7 @@ fn end_processes(place: &Place) -> Result<()> {
 
 fn report(outcome: Result<()>) {
     if let Err(error) = outcome {
-        eprintln!("{error}");
+        eprintln!("error: {error}");
     }
 }
 

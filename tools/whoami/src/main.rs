@@ -1,4 +1,4 @@
-//! `whoami`: a small server that says who answered whom, and the network tools a task needs to ask it, in one static binary.
+//! `whoami`: a small server that says who answered whom, and the network tools a task needs to ask it, in one binary.
 //!
 //! It depends on the standard library and libc alone and never calls the C resolver, so it runs in an empty image.
 
@@ -66,12 +66,12 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(text)) => {
-            eprintln!("whoami {command}: {text}; see whoami help");
+            eprintln!("error: {command}: {text} (see 'whoami help')");
             ExitCode::from(2)
         }
         Err(Failure::Failed(text)) => {
             if !text.is_empty() {
-                eprintln!("whoami {command}: {text}");
+                eprintln!("error: {command}: {text}");
             }
             ExitCode::FAILURE
         }

@@ -48,7 +48,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return swarm_usage::report(&error),
+    };
+    let done = match cli.command {
         Command::Build => binaries::build().map(|dir| println!("built into {}", dir.display())),
         Command::Demo => demo::run(),
         Command::Bench(options) => bench::run(&options),

@@ -76,14 +76,16 @@ pub fn host_main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             HostSpec::load(Path::new(spec)).and_then(|s| init::run(&s))
         }
         _ => {
-            eprintln!("{HOST_COMMAND} is how a playground runs its hosts; it is not for people");
+            eprintln!(
+                "error: {HOST_COMMAND} is how a playground runs its hosts; it is not for people"
+            );
             return ExitCode::from(2);
         }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
