@@ -1,8 +1,7 @@
 //! The connection to `swarmd`: gRPC over a unix socket.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -12,6 +11,7 @@ use tokio::net::UnixStream;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use crate::args::Host;
 use crate::error::{Error, root};
 
 /// How long swarmd may take for one answer. It may ask a registry, or wait for a new leader, meanwhile.
@@ -20,28 +20,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Largest answer: a list of some 100,000 tasks.
 const LARGEST_ANSWER: usize = 256 << 20;
-
-/// Where swarmd listens.
-#[derive(Debug, Clone)]
-pub(crate) struct Host(PathBuf);
-
-impl Host {
-    /// The socket.
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl FromStr for Host {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Host, String> {
-        match text.strip_prefix("unix://") {
-            Some(path) if path.starts_with('/') => Ok(Host(path.into())),
-            _ => Err("use unix://PATH, such as unix:///run/swarmd/swarmd.sock".to_owned()),
-        }
-    }
-}
 
 /// What to ask swarmd with.
 #[derive(Debug, Clone)]

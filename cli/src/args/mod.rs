@@ -1,5 +1,6 @@
 //! The words of the command line: one file per command group.
 
+mod host;
 mod image;
 mod list;
 mod network;
@@ -9,6 +10,7 @@ mod swarm;
 mod task;
 mod update;
 
+pub(crate) use host::Host;
 pub(crate) use image::ImageCommand;
 pub(crate) use list::{Format, ListArgs, PsArgs};
 pub(crate) use network::{CreateNetwork, NetworkCommand};
@@ -16,13 +18,13 @@ pub(crate) use node::{NodeCommand, NodePs, UpdateNode};
 pub(crate) use service::{
     CreateService, EndpointModeArg, NetworkFlag, RestartConditionArg, ServiceCommand, WaitArgs,
 };
-pub(crate) use swarm::{Ca, Info, Init, Join, JoinToken, Role, UnlockKey, UpdateSwarm};
+pub(crate) use swarm::{
+    Ca, Info, Init, Join, JoinToken, Role, SwarmCommand, UnlockKey, UpdateSwarm,
+};
 pub(crate) use task::{Exec, Logs, TaskCommand};
 pub(crate) use update::UpdateService;
 
 use clap::{Parser, Subcommand};
-
-use crate::client::Host;
 
 /// Commands a swarm of machines: networks, services, tasks
 #[derive(Debug, Parser)]
@@ -57,28 +59,12 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Make this node the first manager of a new swarm
-    Init(Init),
-    /// Let this node join a swarm
-    Join(Join),
-    /// Show or rotate the token that nodes join with
-    JoinToken(JoinToken),
-    /// Rotate the swarm's keys
-    Ca(Ca),
-    /// Change the swarm's settings
-    Update(UpdateSwarm),
-    /// Unlock this manager, which has restarted in a swarm with autolock
-    #[command(after_help = "The key is asked for, or read from standard input:
-  swarmctl unlock < FILE")]
-    Unlock,
-    /// Show or rotate the key that unlocks managers
-    UnlockKey(UnlockKey),
-    /// Let this node leave its swarm
-    Leave {
-        /// Leave even if the swarm is lost by it, or cannot be asked
-        #[arg(short, long)]
-        force: bool,
-    },
+    /// The commands of `swarm`, without that word.
+    #[command(flatten)]
+    Short(SwarmCommand),
+    /// Manage the swarm: what the commands of these names do without the word swarm
+    #[command(subcommand)]
+    Swarm(SwarmCommand),
     /// Show this node and its swarm
     Info(Info),
     /// Save all that the swarm is, to begin it anew from with `swarmd restore`
@@ -246,6 +232,28 @@ mod tests {
             if let Err(error) = parse(line) {
                 panic!("{line}: {error}");
             }
+        }
+    }
+
+    /// The help of a command, but for the line that says how it is called.
+    fn help(command: &clap::Command) -> String {
+        let help = command.clone().render_long_help().to_string();
+        help.lines().filter(|line| !line.starts_with("Usage:")).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn swarm_has_the_short_commands_under_docker_s_names() {
+        let cli = Cli::command();
+        let swarm = cli.find_subcommand("swarm").unwrap();
+        let names: Vec<&str> = swarm.get_subcommands().map(clap::Command::get_name).collect();
+        assert_eq!(
+            names,
+            ["init", "join", "join-token", "ca", "update", "unlock", "unlock-key", "leave"]
+        );
+        for long in swarm.get_subcommands() {
+            let short = cli.find_subcommand(long.get_name()).unwrap();
+            assert_eq!(help(long), help(short));
+            assert_eq!(long.get_about(), short.get_about());
         }
     }
 }

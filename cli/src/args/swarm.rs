@@ -1,10 +1,37 @@
 //! Making, joining and leaving a swarm.
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 
 use super::Format;
 use crate::units;
+
+/// What to do with the swarm. Each of these is a command of `swarmctl` and of `swarmctl swarm`, as Docker's users type it.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SwarmCommand {
+    /// Make this node the first manager of a new swarm
+    Init(Init),
+    /// Let this node join a swarm
+    Join(Join),
+    /// Show or rotate the token that nodes join with
+    JoinToken(JoinToken),
+    /// Rotate the swarm's keys
+    Ca(Ca),
+    /// Change the swarm's settings
+    Update(UpdateSwarm),
+    /// Unlock this manager, which has restarted in a swarm with autolock
+    #[command(after_help = "The key is asked for, or read from standard input:
+  swarmctl unlock < FILE")]
+    Unlock,
+    /// Show or rotate the key that unlocks managers
+    UnlockKey(UnlockKey),
+    /// Let this node leave its swarm
+    Leave {
+        /// Leave even if the swarm is lost by it, or cannot be asked
+        #[arg(short, long)]
+        force: bool,
+    },
+}
 
 /// Flags of `init`.
 #[derive(Debug, Args)]

@@ -19,8 +19,8 @@ use std::future::Future;
 use swarm_proto::control::{Document, Documents};
 use tonic::{Response, Status};
 
-use crate::args::{Command, NodeCommand, ServiceCommand, TaskCommand};
-use crate::client::{Client, Host};
+use crate::args::{Command, Host, NodeCommand, ServiceCommand, SwarmCommand, TaskCommand};
+use crate::client::Client;
 use crate::error::Error;
 use crate::output::{self, json};
 
@@ -28,14 +28,7 @@ use crate::output::{self, json};
 pub(crate) async fn run(host: &Host, command: Command) -> Result<(), Error> {
     let client = Client::connect(host).await?;
     match command {
-        Command::Init(flags) => swarm::init(client, flags).await,
-        Command::Join(flags) => swarm::join(client, flags).await,
-        Command::JoinToken(flags) => swarm::join_token(client, flags).await,
-        Command::Update(flags) => autolock::update(client, &flags).await,
-        Command::Unlock => autolock::unlock(client).await,
-        Command::UnlockKey(flags) => autolock::unlock_key(client, &flags).await,
-        Command::Ca(flags) => ca::run(client, &flags).await,
-        Command::Leave { force } => swarm::leave(client, force).await,
+        Command::Short(command) | Command::Swarm(command) => run_swarm(client, command).await,
         Command::Backup { file } => backup::run(client, &file).await,
         Command::Info(flags) => info::show(client, &flags).await,
         Command::Node(NodeCommand::Ps(flags)) => tasks::of_nodes(client, flags).await,
@@ -56,6 +49,19 @@ pub(crate) async fn run(host: &Host, command: Command) -> Result<(), Error> {
         Command::Playground { command } => {
             Err(Error::Failed(format!("cannot run {command:?} here")))
         }
+    }
+}
+
+async fn run_swarm(client: Client, command: SwarmCommand) -> Result<(), Error> {
+    match command {
+        SwarmCommand::Init(flags) => swarm::init(client, flags).await,
+        SwarmCommand::Join(flags) => swarm::join(client, flags).await,
+        SwarmCommand::JoinToken(flags) => swarm::join_token(client, flags).await,
+        SwarmCommand::Update(flags) => autolock::update(client, &flags).await,
+        SwarmCommand::Unlock => autolock::unlock(client).await,
+        SwarmCommand::UnlockKey(flags) => autolock::unlock_key(client, &flags).await,
+        SwarmCommand::Ca(flags) => ca::run(client, &flags).await,
+        SwarmCommand::Leave { force } => swarm::leave(client, force).await,
     }
 }
 

@@ -24,7 +24,7 @@ fn a_dead_socket_says_how_to_start_swarmd() {
 }
 
 /// Every command there is, and words that it takes.
-const COMMANDS: [(&str, &str); 37] = [
+const COMMANDS: [(&str, &str); 45] = [
     ("init", ""),
     ("join", "--token T 192.0.2.1:2377"),
     ("join-token", "worker"),
@@ -33,6 +33,14 @@ const COMMANDS: [(&str, &str); 37] = [
     ("unlock", ""),
     ("unlock-key", ""),
     ("leave", ""),
+    ("swarm init", ""),
+    ("swarm join", "--token T 192.0.2.1:2377"),
+    ("swarm join-token", "worker"),
+    ("swarm ca", ""),
+    ("swarm update", "--autolock"),
+    ("swarm unlock", ""),
+    ("swarm unlock-key", ""),
+    ("swarm leave", ""),
     ("info", ""),
     ("backup", "/no/such/file"),
     ("node ls", ""),
