@@ -10,7 +10,6 @@ use crate::args::WaitArgs;
 use crate::client::Client;
 use crate::display::Display;
 use crate::error::Error;
-use crate::progress::Bars;
 
 /// How long to try again when swarmd is between leaders, or away.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -67,7 +66,7 @@ async fn in_force(client: &Client, change: &Change, quiet: bool) -> Result<(), E
         let broken = match watch(client, change).await {
             Ok(stream) => match follow(stream, change, &mut display, &mut deadline).await {
                 Ok(()) => {
-                    display.converged(&change.name);
+                    display.conclude(&format!("verify: Service {} converged", change.name));
                     return Ok(());
                 }
                 Err(error) => error,
@@ -75,7 +74,6 @@ async fn in_force(client: &Client, change: &Change, quiet: bool) -> Result<(), E
             Err(error) => error,
         };
         if !broken.is_passing() || Instant::now() >= deadline {
-            display.abandon();
             return Err(broken);
         }
         tokio::time::sleep(PAUSE).await; // before the next manager or daemon is asked
@@ -92,7 +90,7 @@ async fn watch(client: &Client, change: &Change) -> Result<Streaming<Progress>, 
 async fn follow(
     mut stream: Streaming<Progress>,
     change: &Change,
-    display: &mut Display<Bars>,
+    display: &mut Display,
     deadline: &mut Instant,
 ) -> Result<(), Error> {
     while let Some(progress) = stream.message().await? {

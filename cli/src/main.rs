@@ -7,7 +7,8 @@
 //! | `rows` | how an object looks in a list |
 //! | `output` | tables, JSON, times and sizes as people read them |
 //! | `client` | the connection to `swarmd` |
-//! | `follow`, `progress` | waiting until a change is in force, and showing it |
+//! | `follow` | waiting until a change is in force |
+//! | `progress`, `rotation`, `display`, `screen` | how far it is, and showing it |
 //! | `signals` | being ended by a signal |
 //! | `terminal` | raw mode and size of the terminal |
 //! | `units`, `filter`, `natural` | durations and sizes as flags, `--filter`, natural order |
@@ -25,6 +26,7 @@ mod output;
 mod progress;
 mod rotation;
 mod rows;
+mod screen;
 mod signals;
 mod terminal;
 mod units;

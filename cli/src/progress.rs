@@ -1,36 +1,36 @@
-//! How far a service is: bars on a terminal, lines of what changed elsewhere. On stderr, so that stdout has the id alone.
+//! How far a service is: a line for all, one for each slot, one for the nodes.
 
-use std::collections::BTreeMap;
-
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use swarm_proto::control::{Progress, SlotProgress};
 
-use crate::display::{self, Display};
-use crate::output;
+use crate::display::Report;
+use crate::screen::Line;
 
 /// More slots than these get no line each.
-const MOST_BARS: usize = 20;
+const MOST_SLOTS: usize = 20;
 /// The states a task goes through, in order.
 const STATES: [&str; 8] =
     ["new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running"];
 
-impl Display<Bars> {
-    /// All is as wanted.
-    pub(crate) fn converged(&mut self, name: &str) {
-        let text = format!("verify: Service {name} converged");
-        match self {
-            Display::Quiet => {}
-            Display::Plain(_) => output::note(&text),
-            Display::Bars(bars) => bars.finish(Some(text)),
-        }
+impl Report for Progress {
+    fn picture(&self) -> Vec<Line> {
+        let mut lines = vec![Line::Text(overall(self))];
+        lines.extend(slots(self).iter().map(|slot| slot_picture(slot, self.desired)));
+        lines.push(Line::Text(if self.nodes == 0 { String::new() } else { verify(self) }));
+        lines
     }
 
-    /// It will not become as wanted; why is said elsewhere.
-    pub(crate) fn abandon(&mut self) {
-        if let Display::Bars(bars) = self {
-            bars.finish(None);
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![overall(self)];
+        lines.extend(slots(self).iter().map(|slot| slot_line(slot, self.desired)));
+        if self.running == self.desired && self.nodes > 0 {
+            lines.push(verify(self));
         }
+        lines
     }
+}
+
+fn slots(progress: &Progress) -> &[SlotProgress] {
+    if progress.slots.len() <= MOST_SLOTS { &progress.slots } else { &[] }
 }
 
 fn overall(progress: &Progress) -> String {
@@ -54,111 +54,20 @@ fn slot_line(slot: &SlotProgress, desired: u64) -> String {
     format!("{number}/{desired}: {state}{why}")
 }
 
-/// A line for all, a bar for each slot, a line for the nodes.
-pub(crate) struct Bars {
-    all: MultiProgress,
-    overall: ProgressBar,
-    slots: BTreeMap<u64, ProgressBar>,
-    verify: ProgressBar,
-}
-
-impl display::Bars for Bars {
-    type Message = Progress;
-
-    fn new() -> Bars {
-        let all = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
-        let (overall, verify) = (text_line(), text_line());
-        let overall = all.add(overall);
-        let verify = all.add(verify);
-        Bars { all, overall, slots: BTreeMap::new(), verify }
+/// Why it does not go on is where the bar would be.
+fn slot_picture(slot: &SlotProgress, desired: u64) -> Line {
+    let SlotProgress { slot: number, state, err } = slot;
+    let head = format!("{number}/{desired}: {state:<9}");
+    if !err.is_empty() {
+        return Line::Text(format!("{head} {err}"));
     }
-
-    fn show(&mut self, progress: &Progress) {
-        self.overall.set_message(overall(progress));
-        let shown = if progress.slots.len() <= MOST_BARS { &progress.slots[..] } else { &[] };
-        self.remove_all_but(shown);
-        for slot in shown {
-            self.show_slot(slot, progress.desired);
-        }
-        self.verify.set_message(match progress.nodes {
-            0 => String::new(),
-            _ => verify(progress),
-        });
-    }
-
-    fn lines(progress: &Progress) -> Vec<String> {
-        let mut lines = vec![overall(progress)];
-        if progress.slots.len() <= MOST_BARS {
-            lines.extend(progress.slots.iter().map(|slot| slot_line(slot, progress.desired)));
-        }
-        if progress.running == progress.desired && progress.nodes > 0 {
-            lines.push(verify(progress));
-        }
-        lines
-    }
-}
-
-impl Bars {
-    fn remove_all_but(&mut self, shown: &[SlotProgress]) {
-        self.slots.retain(|number, bar| {
-            let stays = shown.iter().any(|slot| slot.slot == *number);
-            if !stays {
-                self.all.remove(bar);
-            }
-            stays
-        });
-    }
-
-    fn show_slot(&mut self, slot: &SlotProgress, desired: u64) {
-        let Bars { all, slots, verify, .. } = self;
-        if !slots.contains_key(&slot.slot) {
-            let next = slots.range(slot.slot..).next().map_or(&*verify, |(_, bar)| bar);
-            let bar = all.insert_before(next, ProgressBar::new(STATES.len() as u64));
-            slots.insert(slot.slot, bar);
-        }
-        let bar = &slots[&slot.slot];
-        let reached = STATES.iter().position(|state| *state == slot.state).map_or(0, |at| at + 1);
-        bar.set_style(if slot.err.is_empty() { bar_style() } else { error_style() });
-        bar.set_prefix(format!("{}/{desired}: {:<9}", slot.slot, slot.state));
-        bar.set_message(output::printable(&slot.err));
-        bar.set_position(reached as u64);
-    }
-
-    fn finish(&mut self, text: Option<String>) {
-        self.overall.abandon();
-        self.slots.values().for_each(ProgressBar::abandon);
-        match text {
-            Some(text) => self.verify.abandon_with_message(text),
-            None => self.verify.abandon(),
-        }
-    }
-}
-
-fn text_line() -> ProgressBar {
-    let bar = ProgressBar::new(1);
-    bar.set_style(style("{wide_msg}"));
-    bar
-}
-
-fn bar_style() -> ProgressStyle {
-    style("{prefix} [{bar:50}]").progress_chars("=> ")
-}
-
-/// Why it does not go on, cut to the terminal's width, where the bar would be.
-fn error_style() -> ProgressStyle {
-    style("{prefix} {wide_msg}")
-}
-
-fn style(template: &str) -> ProgressStyle {
-    // The templates are the literals above.
-    ProgressStyle::with_template(template).expect("a valid template")
+    let reached = STATES.iter().position(|known| known == state).map_or(0, |at| at + 1);
+    Line::Bar { head, done: reached as u64, of: STATES.len() as u64, tail: String::new() }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Bars;
-    use crate::display::Bars as _;
-    use swarm_proto::control::{Progress, SlotProgress};
+    use super::*;
 
     fn progress(running: u64, states: &[&str]) -> Progress {
         let slot = |(at, state): (usize, &&str)| SlotProgress {
@@ -179,31 +88,32 @@ mod tests {
     #[test]
     fn lines_say_what_there_is() {
         assert_eq!(
-            Bars::lines(&progress(1, &["running", "failed"])),
+            progress(1, &["running", "failed"]).lines(),
             ["overall progress: 1 out of 2 tasks", "1/2: running", "2/2: failed: no such file"]
         );
         assert_eq!(
-            Bars::lines(&progress(1, &["running"])),
+            progress(1, &["running"]).lines(),
             [
                 "overall progress: 1 out of 1 tasks",
                 "1/1: running",
                 "verify: in force on 2 of 3 nodes"
             ]
         );
-        assert_eq!(
-            Bars::lines(&progress(0, &["new"; 21])),
-            ["overall progress: 0 out of 21 tasks"]
-        );
+        assert_eq!(progress(0, &["new"; 21]).lines(), ["overall progress: 0 out of 21 tasks"]);
     }
 
     #[test]
-    fn bars_follow_the_slots() {
-        let mut bars = Bars::new();
-        bars.show(&progress(1, &["running", "preparing"]));
-        assert_eq!(bars.slots.keys().copied().collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(bars.slots[&2].position(), 5);
-        bars.show(&progress(0, &["failed"]));
-        assert_eq!(bars.slots.keys().copied().collect::<Vec<_>>(), [1]);
-        assert_eq!(bars.slots[&1].position(), 0);
+    fn a_slot_has_a_bar_or_says_why_not() {
+        let text = |text: &str| Line::Text(text.to_owned());
+        assert_eq!(
+            progress(0, &["preparing", "failed"]).picture(),
+            [
+                text("overall progress: 0 out of 2 tasks"),
+                Line::Bar { head: "1/2: preparing".into(), done: 5, of: 8, tail: String::new() },
+                text("2/2: failed    no such file"),
+                text("verify: in force on 2 of 3 nodes"),
+            ]
+        );
+        assert_eq!(progress(0, &["new"; 21]).picture().len(), 2);
     }
 }

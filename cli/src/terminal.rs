@@ -42,6 +42,14 @@ impl Drop for Mode {
     }
 }
 
+/// Columns and rows of the terminal that standard error is.
+pub(crate) fn error_size() -> (usize, usize) {
+    let size = termios::tcgetwinsize(std::io::stderr()).ok();
+    // One that does not know its size (on a serial line, say) is taken for the usual one.
+    let size = size.filter(|size| size.ws_row > 0 && size.ws_col > 0);
+    size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()))
+}
+
 /// The size of the terminal, if there is one.
 pub(crate) fn size() -> Option<TerminalSize> {
     let size = termios::tcgetwinsize(std::io::stdin())

@@ -10,7 +10,6 @@ use crate::client::{Client, ask};
 use crate::display::Display;
 use crate::error::Error;
 use crate::output;
-use crate::rotation;
 
 /// How often to ask how far a rotation is.
 const LOOK: Duration = Duration::from_millis(200);
@@ -54,7 +53,7 @@ async fn wait(client: &mut Client, quiet: bool) -> Result<(), Error> {
 }
 
 async fn follow(client: &mut Client, quiet: bool) -> Result<(), Error> {
-    let mut display = Display::<rotation::Bars>::new(quiet);
+    let mut display = Display::new(quiet);
     let mut deadline = Instant::now() + PATIENCE;
     loop {
         match inspect(client).await {
@@ -62,14 +61,10 @@ async fn follow(client: &mut Client, quiet: bool) -> Result<(), Error> {
                 deadline = Instant::now() + PATIENCE;
                 display.show(&status);
                 if status.converged {
-                    display.finish();
                     return Ok(());
                 }
             }
-            Err(error) if !error.is_passing() || Instant::now() >= deadline => {
-                display.finish();
-                return Err(error);
-            }
+            Err(error) if !error.is_passing() || Instant::now() >= deadline => return Err(error),
             Err(_) => {}
         }
         tokio::time::sleep(LOOK).await; // nodes change over one by one

@@ -9,3 +9,4 @@ mod keys;
 mod lists;
 mod services;
 mod support;
+mod terminal;

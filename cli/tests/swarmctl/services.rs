@@ -1,7 +1,6 @@
 //! Changing services, and waiting until changes are in force.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +11,7 @@ use tonic::Status;
 
 use crate::fake::Fake;
 use crate::lists::{node, service, task};
-use crate::support::{finish, run, spawn, swarmctl, terminal, until, wait};
+use crate::support::{finish, run, spawn, swarmctl, until, wait};
 
 fn progress(running: u64, state: &str) -> Progress {
     Progress {
@@ -83,32 +82,6 @@ fn a_restart_of_swarmd_is_survived() {
     let ran = finish(child);
     assert!(ran.stderr.ends_with("verify: Service web converged\n"), "{ran:?}");
     assert_eq!(fake.world().asked[2], "watch_service service-id 7");
-}
-
-#[test]
-fn a_terminal_gets_bars() {
-    let fake = Fake::new();
-    fake.world().watches.push_back(vec![Ok(progress(0, "starting")), Ok(converged())]);
-    let (main, other) = terminal();
-    let mut command = swarmctl(&fake, "service create --name web nginx");
-    let mut child = command.stdout(Stdio::null()).stderr(other).spawn().unwrap();
-    // The terminal is gone with its last holder.
-    drop(command);
-    let reader = std::thread::spawn(move || {
-        let mut text = Vec::new();
-        // A terminal that nobody holds any more is an error, not an end.
-        let _ = File::from(main).read_to_end(&mut text);
-        String::from_utf8_lossy(&text).into_owned()
-    });
-    assert_eq!(wait(&mut child).code(), Some(0));
-    let text = reader.join().unwrap();
-    for part in [
-        "overall progress: 1 out of 1 tasks",
-        "1/1: running   [====",
-        "verify: Service web converged",
-    ] {
-        assert!(text.contains(part), "{part}: {text}");
-    }
 }
 
 #[test]
