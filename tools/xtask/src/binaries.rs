@@ -1,8 +1,9 @@
 //! `cargo xtask build`: the programs that a playground runs, all in the directory of the debug profile; for
-//! `cargo xtask bench` in that of the release profile.
+//! `cargo xtask bench` in that of a profile to measure.
 
 use crate::run::{cargo, output, status};
 use anyhow::{Context, Result};
+use clap::Args;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -37,22 +38,32 @@ pub(crate) fn build_for_vm() -> Result<()> {
     build_whoami(&target_dir()?.join(VM_PROFILE))
 }
 
-/// Builds what `cargo xtask bench` measures, and what it measures with; gives the directory.
-fn build_release() -> Result<PathBuf> {
-    let dir = target_dir()?.join("release");
-    let packages = ["-p", "swarmd", "-p", "swarm-cli", "-p", "swarm-bench"];
-    status(cargo().args(["build", "--quiet", "--release", "--bins"]).args(packages))?;
-    build_whoami(&dir)?;
-    Ok(dir)
+/// The optimized programs that are put under load.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Programs {
+    /// Use the programs as they were built last
+    #[arg(long)]
+    no_build: bool,
+    /// Use programs that build in less time and are a little slower: to work on what measures them
+    #[arg(long)]
+    quick_build: bool,
 }
 
-/// Release binaries, built now unless those of the last time are wanted; gives the directory.
-pub(crate) fn to_measure(no_build: bool) -> Result<PathBuf> {
-    if no_build {
-        return Ok(target_dir()?.join("release"));
+impl Programs {
+    /// Builds the programs, and what measures them, unless those of the last time are wanted; gives the directory.
+    pub(crate) fn build(self) -> Result<PathBuf> {
+        let profile = if self.quick_build { "bench-dev" } else { "release" };
+        let dir = target_dir()?.join(profile);
+        if !self.no_build {
+            eprintln!("building");
+            let packages = ["-p", "swarmd", "-p", "swarm-cli", "-p", "swarm-bench"];
+            status(
+                cargo().args(["build", "--quiet", "--profile", profile, "--bins"]).args(packages),
+            )?;
+            build_whoami(&dir)?;
+        }
+        Ok(dir)
     }
-    eprintln!("building");
-    build_release()
 }
 
 /// Builds `whoami` statically and puts it into `dir`. A target directory of its own keeps these flags from rebuilding anything else.

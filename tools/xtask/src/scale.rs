@@ -23,9 +23,8 @@ pub(crate) struct Options {
     /// Numbers of workers, each with a fresh swarm
     #[arg(long, value_delimiter = ',', default_values_t = [100, 300, 1000])]
     workers: Vec<usize>,
-    /// Measure the programs as they were built last
-    #[arg(long)]
-    no_build: bool,
+    #[command(flatten)]
+    programs: binaries::Programs,
 }
 
 /// Measures, and prints a table and JSON.
@@ -33,7 +32,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the managers are hosts made of network namespaces: run it as root");
     }
-    let dir = binaries::to_measure(options.no_build)?;
+    let dir = options.programs.build()?;
     interrupt::catch()?;
     let mut rows = Vec::new();
     println!("{}", header());

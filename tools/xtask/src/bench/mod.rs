@@ -24,9 +24,8 @@ pub(crate) struct Options {
     /// One run of everything, for a first look
     #[arg(long)]
     quick: bool,
-    /// Measure the programs as they were built last
-    #[arg(long)]
-    no_build: bool,
+    #[command(flatten)]
+    programs: binaries::Programs,
     /// Measure only this; may be given several times
     #[arg(long, value_name = "PHASE")]
     only: Vec<Phase>,
@@ -73,7 +72,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the benchmark makes hosts of network namespaces: run it as root");
     }
-    let dir = binaries::to_measure(options.no_build)?;
+    let dir = options.programs.build()?;
     interrupt::catch()?;
     let mut figures = Vec::new();
     let measured = measure(options, &dir, &mut figures);

@@ -44,9 +44,8 @@ pub(crate) struct Options {
     /// The order of faults and how long they last; their effects differ from run to run [default: random]
     #[arg(long)]
     seed: Option<u64>,
-    /// Use the programs as they were built last
-    #[arg(long)]
-    no_build: bool,
+    #[command(flatten)]
+    programs: binaries::Programs,
 }
 
 /// Runs, and prints a line for each fault, then tables.
@@ -54,7 +53,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("the hosts are made of network namespaces: run it as root");
     }
-    let dir = binaries::to_measure(options.no_build)?;
+    let dir = options.programs.build()?;
     interrupt::catch()?;
     let seed = options.seed.unwrap_or_else(|| rand::rng().random());
     println!("seed {seed}");
