@@ -46,9 +46,6 @@ pub(crate) enum Error {
     /// Ctrl-C while waiting for a change that goes on without us.
     #[error("{0}")]
     Interrupted(String),
-    /// The playground's.
-    #[error("{0}")]
-    Playground(#[from] swarm_playground::Error),
     /// All was said already; only the exit status is left.
     #[error("exit status {0}")]
     Exit(u8),

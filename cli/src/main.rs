@@ -10,6 +10,7 @@
 //! | `follow` | waiting until a change is in force |
 //! | `progress`, `rotation`, `display`, `screen` | how far it is, and showing it |
 //! | `signals` | being ended by a signal |
+//! | `playground` | becoming `swarm-playground` |
 //! | `terminal` | raw mode and size of the terminal |
 //! | `units`, `filter`, `natural` | durations and sizes as flags, `--filter`, natural order |
 #![forbid(unsafe_code)]
@@ -23,6 +24,7 @@ mod filter;
 mod follow;
 mod natural;
 mod output;
+mod playground;
 mod progress;
 mod rotation;
 mod rows;
@@ -33,16 +35,11 @@ mod units;
 
 use std::process::ExitCode;
 
-use args::{Cli, Command};
+use args::{Action, Cli};
 use clap::Parser;
 use error::Error;
 
 fn main() -> ExitCode {
-    // A playground's hosts must be booted before there is any thread.
-    let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == swarm_playground::HOST_COMMAND) {
-        return swarm_playground::host_main(words);
-    }
     let outcome = match Cli::try_parse() {
         Ok(cli) => run(cli),
         Err(error) => return swarm_usage::report(&error),
@@ -57,9 +54,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<(), Error> {
-    let command = match cli.command {
-        Command::Playground { command } => return run_playground(command),
-        command => command,
+    let command = match cli.action {
+        Action::Ask(command) => command,
+        Action::Playground { words } => match playground::run(&words)? {},
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -70,13 +67,4 @@ fn run(cli: Cli) -> Result<(), Error> {
     // A thread that still reads standard input must not hold up the end.
     runtime.shutdown_background();
     outcome
-}
-
-fn run_playground(command: swarm_playground::cli::Command) -> Result<(), Error> {
-    let done = swarm_playground::cli::run(command)?;
-    output::raw(done.text.as_bytes())?;
-    match done.status {
-        0 => Ok(()),
-        code => Err(Error::Exit(code)),
-    }
 }

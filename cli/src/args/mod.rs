@@ -24,6 +24,8 @@ pub(crate) use swarm::{
 pub(crate) use task::{Exec, Logs, TaskCommand};
 pub(crate) use update::UpdateService;
 
+use std::ffi::OsString;
+
 use clap::{Parser, Subcommand};
 
 /// Commands a swarm of machines: networks, services, tasks
@@ -53,10 +55,30 @@ pub(crate) struct Cli {
     pub(crate) host: Host,
     /// What to do
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) action: Action,
 }
 
 /// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Action {
+    /// Something to ask of swarmd.
+    #[command(flatten)]
+    Ask(Command),
+    /// Several hosts on this machine, to try a swarm
+    #[command(disable_help_flag = true)]
+    Playground {
+        /// What to do with them, which is another program's to know: see `swarmctl playground --help`
+        #[arg(
+            value_name = "WORDS",
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            num_args = 0..
+        )]
+        words: Vec<OsString>,
+    },
+}
+
+/// What to ask of swarmd.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// The commands of `swarm`, without that word.
@@ -88,12 +110,18 @@ pub(crate) enum Command {
     /// Manage the images of this node
     #[command(subcommand)]
     Image(ImageCommand),
-    /// Several hosts on this machine, to try a swarm
-    Playground {
-        /// What to do
-        #[command(subcommand)]
-        command: swarm_playground::cli::Command,
-    },
+}
+
+#[cfg(test)]
+impl Cli {
+    /// The command of a line.
+    pub(crate) fn command_of(line: &str) -> Result<Command, clap::Error> {
+        let words = shlex::split(line).expect("a line of words");
+        match Cli::try_parse_from(words)?.action {
+            Action::Ask(command) => Ok(command),
+            Action::Playground { words } => panic!("a playground's {words:?}"),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -101,13 +129,8 @@ mod tests {
     use super::*;
     use clap::CommandFactory;
 
-    fn parse(line: &str) -> Result<Command, clap::Error> {
-        let words = shlex::split(line).expect("a line of words");
-        Cli::try_parse_from(words).map(|cli| cli.command)
-    }
-
     fn rejected(line: &str) -> String {
-        let error = parse(line).expect_err(line);
+        let error = Cli::command_of(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");
         error.to_string()
     }
@@ -149,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_follows_the_image_belongs_to_the_command() {
-        let Ok(Command::Service(ServiceCommand::Create(create))) = parse(
+        let Ok(Command::Service(ServiceCommand::Create(create))) = Cli::command_of(
             "swarmctl service create --name web -d --network name=net,alias=a,alias=b --network other \
              --env A=1 -e B= --label x=y --limit-cpu 0.5 --limit-memory 64m --restart-condition on-failure \
              --restart-delay 1m30s --stop-grace-period 500ms --endpoint-mode dnsrr --entrypoint \"sh -c 'a b'\" \
@@ -227,11 +250,29 @@ mod tests {
             "swarmctl task logs --tail all web.1",
             "swarmctl image load -i x.tar",
             "swarmctl image rm a",
-            "swarmctl playground up --nodes 3",
         ] {
-            if let Err(error) = parse(line) {
+            if let Err(error) = Cli::command_of(line) {
                 panic!("{line}: {error}");
             }
+        }
+    }
+
+    #[test]
+    fn every_word_after_playground_is_the_playground_s() {
+        for rest in [
+            "",
+            "--help",
+            "up --nodes 3",
+            "exec pg-1 -- swarmctl -H unix:///x node ls --help",
+            "exec pg-1 -- sh -c 'a -- b' --",
+            "ls -H x --host y",
+        ] {
+            let line = format!("swarmctl -H unix:///s playground {rest}");
+            let cli = Cli::try_parse_from(shlex::split(&line).unwrap()).unwrap();
+            let Action::Playground { words } = cli.action else { panic!("{line}: {cli:?}") };
+            let rest: Vec<OsString> =
+                shlex::split(rest).unwrap().into_iter().map(OsString::from).collect();
+            assert_eq!(words, rest, "{line}");
         }
     }
 

@@ -45,10 +45,6 @@ pub(crate) async fn run(host: &Host, command: Command) -> Result<(), Error> {
         Command::Task(TaskCommand::Logs(flags)) => logs::show(client, flags).await,
         Command::Task(TaskCommand::Exec(flags)) => exec::run(client, flags).await,
         Command::Image(command) => image::run(client, command).await,
-        // `main` runs these without an event loop.
-        Command::Playground { command } => {
-            Err(Error::Failed(format!("cannot run {command:?} here")))
-        }
     }
 }
 

@@ -100,12 +100,10 @@ fn confirmed() -> Result<bool, Error> {
 #[cfg(test)]
 mod tests {
     use crate::args::{Cli, Command, NetworkCommand};
-    use clap::Parser;
     use serde_json::json;
 
     fn spec(line: &str) -> serde_json::Value {
-        let cli = Cli::try_parse_from(shlex::split(line).unwrap()).unwrap();
-        let Command::Network(NetworkCommand::Create(flags)) = cli.command else {
+        let Command::Network(NetworkCommand::Create(flags)) = Cli::command_of(line).unwrap() else {
             panic!("not a network create")
         };
         serde_json::to_value(super::spec(flags)).unwrap()

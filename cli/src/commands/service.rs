@@ -130,12 +130,10 @@ async fn list(mut client: Client, flags: &ListArgs) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use crate::args::{Cli, Command, ServiceCommand};
-    use clap::Parser;
     use serde_json::json;
 
     fn spec(line: &str) -> serde_json::Value {
-        let cli = Cli::try_parse_from(shlex::split(line).unwrap()).unwrap();
-        let Command::Service(ServiceCommand::Create(flags)) = cli.command else {
+        let Command::Service(ServiceCommand::Create(flags)) = Cli::command_of(line).unwrap() else {
             panic!("not a service create")
         };
         serde_json::to_value(super::spec(*flags)).unwrap()

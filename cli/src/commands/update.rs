@@ -155,12 +155,11 @@ fn set<T: Clone>(field: &mut T, value: Option<&T>) {
 mod tests {
     use super::*;
     use crate::args::{Cli, Command, ServiceCommand};
-    use clap::Parser;
 
     fn flags(line: &str) -> Box<UpdateService> {
         let line = format!("swarmctl service update {line} web");
-        let cli = Cli::try_parse_from(shlex::split(&line).unwrap()).unwrap();
-        let Command::Service(ServiceCommand::Update(flags)) = cli.command else {
+        let Command::Service(ServiceCommand::Update(flags)) = Cli::command_of(&line).unwrap()
+        else {
             panic!("not a service update")
         };
         flags

@@ -7,6 +7,7 @@ mod fake;
 mod images;
 mod keys;
 mod lists;
+mod playground;
 mod services;
 mod support;
 mod terminal;

@@ -4,9 +4,6 @@ use crate::error::IoContext;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
-/// File name of the static `whoami` beside the other programs.
-const WHOAMI: &str = "swarm-whoami";
-
 /// The programs of a playground.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binaries {
@@ -14,7 +11,9 @@ pub struct Binaries {
     pub swarmd: PathBuf,
     /// The command line tool.
     pub swarmctl: PathBuf,
-    /// The static sample server.
+    /// The program that makes playgrounds, and is the init of their hosts.
+    pub playground: PathBuf,
+    /// The sample server, linked statically or dynamically.
     pub whoami: PathBuf,
 }
 
@@ -43,11 +42,13 @@ impl Binaries {
             if path.is_file() {
                 return Ok(path);
             }
-            Err(Error::BadFile {
-                path,
-                reason: "no such file; `cargo xtask build` makes it".to_owned(),
-            })
+            Err(Error::BadFile { path, reason: "no such file; `cargo build` makes it".to_owned() })
         };
-        Ok(Self { swarmd: find("swarmd")?, swarmctl: find("swarmctl")?, whoami: find(WHOAMI)? })
+        Ok(Self {
+            swarmd: find("swarmd")?,
+            swarmctl: find("swarmctl")?,
+            playground: find("swarm-playground")?,
+            whoami: find("swarm-whoami")?,
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! The words of `swarmctl playground`, for `swarmctl` to put in its own command tree.
+//! The words of `swarm-playground`, and what each does.
 
 use crate::{Binaries, Cut, Node, NodeState, Options, Playground, Result};
 use clap::{Args, Subcommand, ValueEnum};
@@ -82,7 +82,7 @@ pub struct Up {
     /// A registry that the hosts talk to in clear text
     #[arg(long = "insecure-registry", value_name = "HOST:PORT")]
     insecure_registries: Vec<String>,
-    /// The daemon to run on the hosts [default: swarmd beside swarmctl]
+    /// The daemon to run on the hosts [default: swarmd beside swarm-playground]
     #[arg(long, value_name = "PATH")]
     swarmd: Option<PathBuf>,
     /// Start the hosts and their daemons, but make no swarm of them
@@ -172,7 +172,7 @@ fn list() -> Result<Done> {
 fn exec(node: &Node, command: &[OsString]) -> Result<Done> {
     let mut process = node.command(&command[0])?;
     process.args(&command[1..]);
-    // `swarmctl` on the host is the one that is running here, wherever that was built.
+    // `swarmctl` on the host is the one beside this program, wherever that was built.
     if let Some(path) = path_with_own_directory() {
         process.env("PATH", path);
     }

@@ -13,7 +13,8 @@
 //! | `cgroup` | where a host's processes are counted, frozen and found |
 //! | `swarm` | init and joins through `swarmctl` |
 //! | [`sample_image`] | the `whoami` image |
-//! | [`cli`] | the words of `swarmctl playground` |
+//! | `libraries` | what a program that is linked dynamically needs beside it |
+//! | [`cli`] | the words of `swarm-playground`, which `swarmctl playground` runs |
 #![forbid(unsafe_code)]
 
 mod binaries;
@@ -22,6 +23,7 @@ pub mod cli;
 mod error;
 mod host;
 mod lan;
+mod libraries;
 mod node;
 mod options;
 mod playground;

@@ -20,9 +20,11 @@ pub struct Options {
     pub managers: Option<usize>,
     /// The daemon that every host runs.
     pub swarmd: PathBuf,
-    /// `swarmctl`; it is also the hosts' init (`swarmctl playground-host`).
+    /// `swarmctl`, which makes the swarm.
     pub swarmctl: PathBuf,
-    /// The static `whoami` to load on every node as image `whoami:latest`; `None`: no sample image.
+    /// `swarm-playground`: the hosts' init.
+    pub playground: PathBuf,
+    /// The `whoami` to load on every node as image `whoami:latest`; `None`: no sample image.
     pub whoami: Option<PathBuf>,
     /// The hosts' LAN, at least a /24; `None`: the first /24 of 10.123.0.0/16 that clashes with nothing.
     pub subnet: Option<Ipv4Net>,
@@ -42,6 +44,7 @@ impl Options {
             managers: None,
             swarmd: binaries.swarmd.clone(),
             swarmctl: binaries.swarmctl.clone(),
+            playground: binaries.playground.clone(),
             whoami: Some(binaries.whoami.clone()),
             subnet: None,
             insecure_registries: Vec::new(),
@@ -89,10 +92,13 @@ mod tests {
     use super::*;
 
     fn options() -> Options {
-        let mut options = Options::new(
-            "pg",
-            &Binaries { swarmd: "/d".into(), swarmctl: "/c".into(), whoami: "/w".into() },
-        );
+        let binaries = Binaries {
+            swarmd: "/d".into(),
+            swarmctl: "/c".into(),
+            playground: "/p".into(),
+            whoami: "/w".into(),
+        };
+        let mut options = Options::new("pg", &binaries);
         options.nodes = 3;
         options
     }

@@ -32,7 +32,7 @@ impl Playground {
     pub fn up(options: &Options) -> Result<Self> {
         options.validate()?;
         require_root()?;
-        for program in [&options.swarmd, &options.swarmctl] {
+        for program in [&options.swarmd, &options.swarmctl, &options.playground] {
             require_file(program)?;
         }
         let place = Place::new(&options.name)?;
@@ -211,6 +211,7 @@ fn make_record(place: &Place, options: &Options) -> Result<Record> {
         managers: options.manager_count(),
         swarmd: absolute(&options.swarmd)?,
         swarmctl: absolute(&options.swarmctl)?,
+        playground: absolute(&options.playground)?,
         insecure_registries: options.insecure_registries.clone(),
     })
 }

@@ -71,6 +71,8 @@ pub(crate) struct Record {
     pub(crate) managers: usize,
     pub(crate) swarmd: PathBuf,
     pub(crate) swarmctl: PathBuf,
+    /// The program that is the hosts' init.
+    pub(crate) playground: PathBuf,
     pub(crate) insecure_registries: Vec<String>,
 }
 

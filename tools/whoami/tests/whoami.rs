@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-const WHOAMI: &str = env!("CARGO_BIN_EXE_whoami");
+const WHOAMI: &str = env!("CARGO_BIN_EXE_swarm-whoami");
 
 struct Server {
     child: Child,

@@ -27,7 +27,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build swarmd, swarmctl and the static whoami into one directory
+    /// Build swarmd, swarmctl, the playground and a static whoami into one directory
     Build,
     /// Show a swarm of three hosts on this machine, from nothing to a lost node
     Demo,

@@ -30,7 +30,7 @@ pub(crate) fn boot(record: &Record, index: usize) -> Result<()> {
     start_daemon(&spec, init)
 }
 
-/// Runs `playground-host boot`, which ends as soon as the host's init runs.
+/// Runs `host boot`, which ends as soon as the host's init runs.
 fn spawn_init(record: &Record, spec: &HostSpec) -> Result<()> {
     let run_dir = node_run_dir(record, &spec.hostname);
     for dir in [&run_dir, &spec.state_dir()] {
@@ -50,14 +50,14 @@ fn spawn_init(record: &Record, spec: &HostSpec) -> Result<()> {
         .open(&log_file)
         .io("open", log_file.display())?;
     let err = log.try_clone().io("open", log_file.display())?;
-    let status = Command::new(&record.swarmctl)
+    let status = Command::new(&record.playground)
         .args([HOST_COMMAND, "boot"])
         .arg(&spec_file)
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(err)
         .status()
-        .io("run", record.swarmctl.display())?;
+        .io("run", record.playground.display())?;
     if status.success() {
         return Ok(());
     }

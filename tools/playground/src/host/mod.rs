@@ -1,8 +1,8 @@
 //! One host: how it is booted from outside ([`launch`]) and what runs inside ([`boot`], then [`init`] as PID 1).
 //!
 //! ```text
-//! swarmctl playground up ── spawns ──> playground-host boot   joins the host's cgroup, unshares its namespaces
-//!        │                                    └─ spawns ──> playground-host init   PID 1: mounts, control socket
+//! swarm-playground up ── spawns ──> swarm-playground host boot   joins the host's cgroup, unshares its namespaces
+//!        │                                    └─ spawns ──> swarm-playground host init   PID 1: mounts, control socket
 //!        └─ plugs eth0 into PID 1's network namespace, asks it to start swarmd
 //! ```
 
@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// The hidden sub-command under which an executable must call [`host_main`].
-pub const HOST_COMMAND: &str = "playground-host";
+pub const HOST_COMMAND: &str = "host";
 
 /// Run directory of `swarmd`, on the host's own /run.
 pub(crate) const SWARMD_RUN_DIR: &str = "/run/swarmd";
