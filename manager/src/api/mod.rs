@@ -11,6 +11,7 @@ mod resolve;
 mod roles;
 mod services;
 mod shape;
+mod strict;
 mod tasks;
 mod watch;
 
@@ -20,7 +21,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use swarm_model::{Cluster, NodeId};
 use swarm_proto::control::control_client::ControlClient;
 use swarm_proto::control::{
@@ -116,11 +116,6 @@ impl Control {
 fn document<T: Serialize>(value: &T) -> Bytes {
     // Model types have string keys and no failing serializers.
     serde_json::to_vec(value).expect("model objects are valid JSON").into()
-}
-
-fn parse<T: DeserializeOwned>(json: &[u8], what: &str) -> Result<T, Status> {
-    serde_json::from_slice(json)
-        .map_err(|e| Status::invalid_argument(format!("invalid {what} document: {e}")))
 }
 
 type Answer<T> = Result<Response<T>, Status>;

@@ -7,13 +7,13 @@ use swarm_proto::control::{Changed, Document, Documents, InspectNetworkRequest};
 use swarm_state::{Change, Rejected, State};
 use tonic::Status;
 
-use super::{Control, document, parse, resolve, shape};
+use super::{Control, document, resolve, shape, strict};
 use crate::clock;
 use crate::replica::proposer::rejected;
 
 impl Control {
     pub(super) async fn create_network_now(&self, request: Document) -> Result<Changed, Status> {
-        let mut spec: NetworkSpec = parse(&request.json, "network")?;
+        let mut spec: NetworkSpec = strict::spec(&request.json, "network")?;
         if spec.driver.is_empty() {
             spec.driver = DEFAULT_DRIVER.to_owned();
         }

@@ -7,12 +7,12 @@ use swarm_proto::control::{
 use swarm_state::Change;
 use tonic::Status;
 
-use super::{Control, document, parse, resolve, shape};
+use super::{Control, document, resolve, shape, strict};
 use crate::clock;
 
 impl Control {
     pub(super) async fn create_service_now(&self, request: Document) -> Result<Changed, Status> {
-        let mut spec: ServiceSpec = parse(&request.json, "service")?;
+        let mut spec: ServiceSpec = strict::spec(&request.json, "service")?;
         if spec.name.is_empty() {
             spec.name = format!("service-{}", &clock::new_id::<ServiceId>().as_str()[15..]);
         }
@@ -33,7 +33,7 @@ impl Control {
         request: UpdateServiceRequest,
     ) -> Result<Changed, Status> {
         self.barrier().await?;
-        let mut spec: ServiceSpec = parse(&request.spec, "service")?;
+        let mut spec: ServiceSpec = strict::spec(&request.spec, "service")?;
         let service = resolve::service(&self.store.read(), &request.name)?;
         self.resolve_networks(&mut spec).await?;
         let before = &service.spec.task_template.container_spec.image;
