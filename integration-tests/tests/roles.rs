@@ -112,6 +112,28 @@ fn managers_are_promoted_and_demoted_while_services_go_on() {
 }
 
 #[test]
+fn a_node_that_demotes_itself_first_says_that_it_is_a_worker() {
+    let cluster = Cluster::up("demoted");
+    let names: Vec<_> = cluster.nodes().iter().map(|node| node.name().to_owned()).collect();
+    let output = cluster.ctl_output(&format!("node demote {}", names.join(" ")));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let done = format!("Manager {} demoted in the swarm.\n", names[0]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), done, "the first one, and no other");
+    let failed: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(failed.len(), 2, "{said}");
+    for (line, name) in failed.iter().zip(&names[1..]) {
+        assert!(line.starts_with(&format!("error: node {name} was not demoted: ")), "{said}");
+        assert!(line.ends_with("the swarm can be seen and changed on its managers only"), "{said}");
+    }
+    let two = cluster.client_of(2);
+    assert_eq!(raft_id(&two, &names[0]), None);
+    for name in &names[1..] {
+        assert!(raft_id(&two, name).is_some(), "{name} is a manager as before");
+    }
+}
+
+#[test]
 fn drained_nodes_hand_over_and_paused_ones_keep_what_they_have() {
     let cluster = Cluster::with("drain", |options| options.managers = Some(1));
     cluster.create_network("", "net");

@@ -60,7 +60,13 @@ async fn set_role(client: Client, names: Vec<String>, role: Role) -> Result<(), 
     for name in names {
         match set_role_of(client.clone(), &name, role).await {
             Ok(said) => output::line(&said)?,
-            Err(error) => failed.push(error),
+            Err(error) => {
+                let change = match role {
+                    Role::Manager => "promoted",
+                    Role::Worker => "demoted",
+                };
+                failed.push(Error::Failed(format!("node {name} was not {change}: {error}")));
+            }
         }
     }
     all_done(failed)

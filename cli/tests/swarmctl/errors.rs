@@ -221,7 +221,7 @@ fn nodes_are_changed_in_docker_s_words() {
     assert_eq!(asked, [r#"update_node n1 drain  {"a": "1", "b": ""} ["c"]"#]);
     assert_eq!(run(&fake, "node promote n1").ok(), "Node n1 is already a manager.\n");
     assert_eq!(run(&fake, "node demote n1").ok(), "Manager n1 demoted in the swarm.\n");
-    run(&fake, "node promote x").failed("error: node x not found");
+    run(&fake, "node promote x").failed("error: node x was not promoted: node x not found");
     for usage in ["node update n1", "node update --availability off n1", "node promote"] {
         assert_eq!(run(&fake, usage).code, Some(2), "{usage}");
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use swarm_model::codec;
 use swarm_proto::membership::ProposeRequest;
 use swarm_proto::membership::peer_client::PeerClient;
-use swarm_raft::{Member, ProposeError, Raft};
+use swarm_raft::{Member, ProposeError, Raft, Role};
 use swarm_state::{Change, Command, Outcome};
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -39,7 +39,7 @@ impl Proposer {
     /// Waits until what is read here is not older than any change confirmed before.
     pub(crate) async fn barrier(&self) -> Result<(), Status> {
         self.raft.read_barrier().await.map_err(|error| match error {
-            ProposeError::NotLeader { .. } => no_leader(),
+            ProposeError::NotLeader { .. } => self.no_leader(),
             error => Status::unavailable(error.to_string()),
         })
     }
@@ -83,7 +83,7 @@ impl Proposer {
                 return Ok(answer);
             }
             if Instant::now() >= deadline {
-                return Err(no_leader());
+                return Err(self.no_leader());
             }
             tokio::time::sleep(RETRY_PAUSE).await; // between questions to a cluster in election
         }
@@ -124,6 +124,16 @@ impl Proposer {
         }
     }
 
+    /// Why nobody leads, as far as this manager can see.
+    pub(crate) fn no_leader(&self) -> Status {
+        match self.raft.status().borrow().role {
+            Role::Removed => Status::failed_precondition(
+                "this node is no manager any more: the swarm can be seen and changed on its managers only",
+            ),
+            _ => Status::unavailable("the swarm has no leader: too few managers are reachable"),
+        }
+    }
+
     /// Proposes for another manager: only as the leader.
     pub(crate) async fn propose_for_peer(&self, command: Bytes) -> Result<(u64, Bytes), Status> {
         self.raft.propose(command).await.map_err(|e| match e {
@@ -131,10 +141,6 @@ impl Proposer {
             e => not_proposed(e),
         })
     }
-}
-
-fn no_leader() -> Status {
-    Status::unavailable("the swarm has no leader: too few managers are reachable")
 }
 
 fn not_proposed(error: ProposeError) -> Status {

@@ -11,9 +11,10 @@ use swarm_proto::control::{
     ScaleServiceRequest, UnlockKeyRequest, UnlockKeyResponse, UpdateNodeRequest,
     UpdateServiceRequest, UpdateSwarmRequest, WatchServiceRequest,
 };
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::Daemon;
+use crate::node::Node;
 use crate::vault::LOCKED;
 
 /// The gRPC service.
@@ -30,12 +31,36 @@ impl LocalControl {
                 "this node is not part of a swarm: use \"swarmctl init\" to begin one or \"swarmctl join\" to join one",
             ));
         };
-        let manager = node.manager.as_ref().ok_or_else(|| {
+        // The manager of one that was demoted is there until it has ended, and leads to nobody any more.
+        let manager = node.manager.as_ref().filter(|_| !self.is_demoted(node));
+        let manager = manager.ok_or_else(|| {
             Status::failed_precondition(
                 "this node is a worker: the swarm can be seen and changed on its managers only",
             )
         })?;
         Ok(manager.control())
+    }
+
+    fn is_demoted(&self, node: &Node) -> bool {
+        let standing = self.0.host.standing.borrow();
+        let told = standing.as_ref().filter(|standing| standing.node.as_str() == node.id());
+        node.config.raft_id.is_some() && told.is_some_and(|standing| standing.raft_id.is_none())
+    }
+
+    /// Asks this node's manager. If it finds nobody to agree with, the reason may be that the node was demoted
+    /// meanwhile; then it answers as a worker.
+    async fn ask<T, F>(&self, question: impl FnOnce(Control) -> F + Send) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Status>> + Send,
+    {
+        let manager = self.manager().await?;
+        match question(manager).await {
+            Err(status) if status.code() == Code::Unavailable => {
+                self.manager().await?;
+                Err(status)
+            }
+            answer => answer,
+        }
     }
 
     /// Locks this manager itself by what was just changed, before its user is told that it is. If it cannot, the user
@@ -66,90 +91,92 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl ControlApi for LocalControl {
     async fn join_token(&self, request: Request<JoinTokenRequest>) -> Answer<JoinTokenResponse> {
-        self.manager().await?.join_token(request).await
+        self.ask(|manager| async move { manager.join_token(request).await }).await
     }
 
     async fn update_swarm(
         &self,
         request: Request<UpdateSwarmRequest>,
     ) -> Answer<UnlockKeyResponse> {
-        let mut answer = self.manager().await?.update_swarm(request).await?;
+        let mut answer =
+            self.ask(|manager| async move { manager.update_swarm(request).await }).await?;
         self.lock_as_the_swarm_says(&mut answer).await;
         Ok(answer)
     }
 
     async fn unlock_key(&self, request: Request<UnlockKeyRequest>) -> Answer<UnlockKeyResponse> {
-        let mut answer = self.manager().await?.unlock_key(request).await?;
+        let mut answer =
+            self.ask(|manager| async move { manager.unlock_key(request).await }).await?;
         self.lock_as_the_swarm_says(&mut answer).await;
         Ok(answer)
     }
 
     async fn list_nodes(&self, request: Request<Empty>) -> Answer<Documents> {
-        self.manager().await?.list_nodes(request).await
+        self.ask(|manager| async move { manager.list_nodes(request).await }).await
     }
 
     async fn inspect_node(&self, request: Request<Reference>) -> Answer<Document> {
-        self.manager().await?.inspect_node(request).await
+        self.ask(|manager| async move { manager.inspect_node(request).await }).await
     }
 
     async fn remove_node(&self, request: Request<RemoveNodeRequest>) -> Answer<Changed> {
-        self.manager().await?.remove_node(request).await
+        self.ask(|manager| async move { manager.remove_node(request).await }).await
     }
 
     async fn create_network(&self, request: Request<Document>) -> Answer<Changed> {
-        self.manager().await?.create_network(request).await
+        self.ask(|manager| async move { manager.create_network(request).await }).await
     }
 
     async fn list_networks(&self, request: Request<Empty>) -> Answer<Documents> {
-        self.manager().await?.list_networks(request).await
+        self.ask(|manager| async move { manager.list_networks(request).await }).await
     }
 
     async fn inspect_network(&self, request: Request<InspectNetworkRequest>) -> Answer<Document> {
-        self.manager().await?.inspect_network(request).await
+        self.ask(|manager| async move { manager.inspect_network(request).await }).await
     }
 
     async fn remove_network(&self, request: Request<Reference>) -> Answer<Changed> {
-        self.manager().await?.remove_network(request).await
+        self.ask(|manager| async move { manager.remove_network(request).await }).await
     }
 
     async fn prune_networks(&self, request: Request<Empty>) -> Answer<Documents> {
-        self.manager().await?.prune_networks(request).await
+        self.ask(|manager| async move { manager.prune_networks(request).await }).await
     }
 
     async fn rotate_network_keys(&self, request: Request<Empty>) -> Answer<Changed> {
-        self.manager().await?.rotate_network_keys(request).await
+        self.ask(|manager| async move { manager.rotate_network_keys(request).await }).await
     }
 
     async fn create_service(&self, request: Request<Document>) -> Answer<Changed> {
-        self.manager().await?.create_service(request).await
+        self.ask(|manager| async move { manager.create_service(request).await }).await
     }
 
     async fn update_service(&self, request: Request<UpdateServiceRequest>) -> Answer<Changed> {
-        self.manager().await?.update_service(request).await
+        self.ask(|manager| async move { manager.update_service(request).await }).await
     }
 
     async fn scale_service(&self, request: Request<ScaleServiceRequest>) -> Answer<Changed> {
-        self.manager().await?.scale_service(request).await
+        self.ask(|manager| async move { manager.scale_service(request).await }).await
     }
 
     async fn list_services(&self, request: Request<Empty>) -> Answer<Documents> {
-        self.manager().await?.list_services(request).await
+        self.ask(|manager| async move { manager.list_services(request).await }).await
     }
 
     async fn inspect_service(&self, request: Request<Reference>) -> Answer<Document> {
-        self.manager().await?.inspect_service(request).await
+        self.ask(|manager| async move { manager.inspect_service(request).await }).await
     }
 
     async fn remove_service(&self, request: Request<Reference>) -> Answer<Changed> {
-        self.manager().await?.remove_service(request).await
+        self.ask(|manager| async move { manager.remove_service(request).await }).await
     }
 
     async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Answer<Documents> {
-        self.manager().await?.list_tasks(request).await
+        self.ask(|manager| async move { manager.list_tasks(request).await }).await
     }
 
     async fn inspect_task(&self, request: Request<Reference>) -> Answer<Document> {
-        self.manager().await?.inspect_task(request).await
+        self.ask(|manager| async move { manager.inspect_task(request).await }).await
     }
 
     type WatchServiceStream = <Control as ControlApi>::WatchServiceStream;
@@ -158,36 +185,36 @@ impl ControlApi for LocalControl {
         &self,
         request: Request<WatchServiceRequest>,
     ) -> Answer<Self::WatchServiceStream> {
-        self.manager().await?.watch_service(request).await
+        self.ask(|manager| async move { manager.watch_service(request).await }).await
     }
 
     type LogsStream = <Control as ControlApi>::LogsStream;
 
     async fn logs(&self, request: Request<LogsRequest>) -> Answer<Self::LogsStream> {
-        self.manager().await?.logs(request).await
+        self.ask(|manager| async move { manager.logs(request).await }).await
     }
 
     type ExecStream = <Control as ControlApi>::ExecStream;
 
     async fn exec(&self, request: Request<Streaming<ExecInput>>) -> Answer<Self::ExecStream> {
-        self.manager().await?.exec(request).await
+        self.ask(|manager| async move { manager.exec(request).await }).await
     }
 
     async fn update_node(&self, request: Request<UpdateNodeRequest>) -> Answer<Changed> {
-        self.manager().await?.update_node(request).await
+        self.ask(|manager| async move { manager.update_node(request).await }).await
     }
 
     type BackupStream = <Control as ControlApi>::BackupStream;
 
     async fn backup(&self, request: Request<Empty>) -> Answer<Self::BackupStream> {
-        self.manager().await?.backup(request).await
+        self.ask(|manager| async move { manager.backup(request).await }).await
     }
 
     async fn rotate_root(&self, request: Request<Empty>) -> Answer<Changed> {
-        self.manager().await?.rotate_root(request).await
+        self.ask(|manager| async move { manager.rotate_root(request).await }).await
     }
 
     async fn inspect_root(&self, request: Request<Empty>) -> Answer<RootStatus> {
-        self.manager().await?.inspect_root(request).await
+        self.ask(|manager| async move { manager.inspect_root(request).await }).await
     }
 }
