@@ -4,9 +4,9 @@
 //! it handed out again at once, a peer's neighbour table or a client's DNS cache could still mean the
 //! former owner.
 
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use imbl::OrdMap;
 use ipnet::Ipv4Net;
 
 /// The addresses of one network.
@@ -15,46 +15,78 @@ pub(crate) struct AddressPool {
     first: u32,
     last: u32,
     next: u32,
-    taken: BTreeSet<u32>,
+    /// The ranges of free addresses, by their first one; no two adjoin.
+    free: OrdMap<u32, u32>,
+    /// How many addresses are free.
+    left: u64,
 }
 
 impl AddressPool {
     /// The pool of `range` within `subnet`; network, broadcast and gateway address are taken.
     pub(crate) fn new(subnet: Ipv4Net, range: Ipv4Net, gateway: Ipv4Addr) -> AddressPool {
         let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
-        let reserved = [subnet.network(), subnet.broadcast(), gateway].map(u32::from);
-        let taken = reserved.into_iter().filter(|a| (first..=last).contains(a)).collect();
-        AddressPool { first, last, next: first, taken }
+        let (free, left) = (OrdMap::unit(first, last), u64::from(last - first) + 1);
+        let mut pool = AddressPool { first, last, next: first, free, left };
+        for reserved in [subnet.network(), subnet.broadcast(), gateway] {
+            pool.take(reserved);
+        }
+        pool
     }
 
     /// Takes the next free address.
     pub(crate) fn allocate(&mut self) -> Option<Ipv4Addr> {
-        if self.free() == 0 {
-            return None;
-        }
-        let mut candidate = self.next;
-        while self.taken.contains(&candidate) {
-            candidate = self.after(candidate);
-        }
-        self.taken.insert(candidate);
-        self.next = self.after(candidate);
-        Some(Ipv4Addr::from(candidate))
+        let following = || self.free.get_next(&self.next).or_else(|| self.free.iter().next());
+        let candidate = match self.range_around(self.next) {
+            Some(_) => self.next,
+            None => *following()?.0,
+        };
+        let addr = Ipv4Addr::from(candidate);
+        self.take(addr);
+        self.next = if candidate == self.last { self.first } else { candidate + 1 };
+        Some(addr)
     }
 
-    /// Marks an address as taken: one that a restored snapshot says is.
+    /// Marks an address as taken: one that a restored snapshot says is, say.
     pub(crate) fn take(&mut self, addr: Ipv4Addr) {
-        self.taken.insert(u32::from(addr));
+        let addr = u32::from(addr);
+        let Some((first, last)) = self.range_around(addr) else { return };
+        self.free.remove(&first);
+        if first < addr {
+            self.free.insert(first, addr - 1);
+        }
+        if addr < last {
+            self.free.insert(addr + 1, last);
+        }
+        self.left -= 1;
     }
 
     /// Gives an address back.
     pub(crate) fn release(&mut self, addr: Ipv4Addr) {
-        self.taken.remove(&u32::from(addr));
+        let addr = u32::from(addr);
+        if !(self.first..=self.last).contains(&addr) || self.range_around(addr).is_some() {
+            return;
+        }
+        let (mut first, mut last) = (addr, addr);
+        if let Some(before) = addr.checked_sub(1).and_then(|addr| self.range_around(addr)) {
+            first = before.0;
+        }
+        if let Some(after) = addr.checked_add(1).and_then(|addr| self.range_around(addr)) {
+            self.free.remove(&after.0);
+            last = after.1;
+        }
+        self.free.insert(first, last);
+        self.left += 1;
     }
 
     /// How many addresses are free.
     pub(crate) fn free(&self) -> u64 {
-        let size = u64::from(self.last - self.first) + 1;
-        size - self.taken.range(self.first..=self.last).count() as u64
+        self.left
+    }
+
+    /// The range of free addresses that this one is part of.
+    fn range_around(&self, addr: u32) -> Option<(u32, u32)> {
+        let (first, last) = self.free.get_prev(&addr)?;
+        (*last >= addr).then_some((*first, *last))
     }
 
     /// Where the next search begins; part of a snapshot, as replicas must agree on it.
@@ -68,10 +100,6 @@ impl AddressPool {
         if (self.first..=self.last).contains(&cursor) {
             self.next = cursor;
         }
-    }
-
-    fn after(&self, addr: u32) -> u32 {
-        if addr == self.last { self.first } else { addr + 1 }
     }
 }
 
@@ -116,6 +144,7 @@ mod tests {
                     },
                 }
                 prop_assert_eq!(pool.free(), 29 - held.len() as u64);
+                prop_assert_eq!(pool.free.iter().map(|(a, b)| u64::from(b - a) + 1).sum::<u64>(), pool.free());
             }
         }
     }

@@ -15,6 +15,7 @@ mod mtu;
 mod snapshot;
 mod subnets;
 mod tables;
+mod tasks;
 mod tunnels;
 mod view;
 

@@ -31,9 +31,9 @@ impl Default for OverlayMtu {
 }
 
 /// What fits between all these nodes. A node whose underlay is too small for any overlay says nothing.
-pub(crate) fn between<'a>(nodes: impl Iterator<Item = &'a Node> + Clone) -> OverlayMtu {
+pub(crate) fn between<'a, I: Iterator<Item = &'a Node>>(nodes: impl Fn() -> I) -> OverlayMtu {
     let smallest =
-        |encrypted| nodes.clone().filter_map(|node| of_node(&node.description, encrypted)).min();
+        |encrypted| nodes().filter_map(|node| of_node(&node.description, encrypted)).min();
     let assumed = OverlayMtu::default();
     OverlayMtu {
         plain: smallest(false).unwrap_or(assumed.plain),

@@ -43,7 +43,7 @@ impl State {
             nodes: self.nodes.values().cloned().collect(),
             networks: self.networks.values().cloned().collect(),
             services: self.services.values().cloned().collect(),
-            tasks: self.tasks.values().cloned().collect(),
+            tasks: self.tasks.all().cloned().collect(),
             next_raft_id: self.next_raft_id,
             next_vni: self.next_vni,
             cursors: self.pools.iter().map(|(id, pool)| (id.clone(), pool.cursor())).collect(),
@@ -86,7 +86,7 @@ impl State {
                     }
                 }
             }
-            state.put_task(Arc::unwrap_or_clone(task));
+            state.tasks.put(Arc::unwrap_or_clone(task));
         }
         Ok(state)
     }

@@ -1,73 +1,59 @@
-//! The tables and their indexes. Objects are shared (`Arc`), so that readers and snapshots copy
-//! pointers, and are replaced as a whole, never changed in place.
+//! The tables and their indexes. Objects are shared (`Arc`) and replaced as a whole, never changed in place; tables are
+//! persistent maps, of which a clone shares all that is not changed since. So a clone of the state costs a few pointers,
+//! and whoever reads has one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use imbl::{OrdMap, OrdSet};
 use swarm_model::{
     Cluster, KeyRing, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId,
 };
 
 use crate::ipam::AddressPool;
 use crate::mtu::{self, OverlayMtu};
+use crate::tasks::Tasks;
 
 /// The first VNI handed out; smaller ones are left to networks made by hand.
 pub(crate) const FIRST_VNI: u32 = 4097;
 /// VNIs have 24 bits (RFC 7348).
 pub(crate) const LAST_VNI: u32 = (1 << 24) - 1;
 
-type Index<K, V> = BTreeMap<K, BTreeSet<V>>;
+type Index<K, V> = OrdMap<K, OrdSet<V>>;
 
 /// The replicated state of the cluster.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     pub(crate) revision: u64,
     pub(crate) cluster: Option<Arc<Cluster>>,
-    pub(crate) nodes: BTreeMap<NodeId, Arc<Node>>,
-    pub(crate) networks: BTreeMap<NetworkId, Arc<Network>>,
-    pub(crate) services: BTreeMap<ServiceId, Arc<Service>>,
-    pub(crate) tasks: BTreeMap<TaskId, Arc<Task>>,
+    pub(crate) nodes: OrdMap<NodeId, Arc<Node>>,
+    pub(crate) networks: OrdMap<NetworkId, Arc<Network>>,
+    pub(crate) services: OrdMap<ServiceId, Arc<Service>>,
+    pub(crate) tasks: Tasks,
     pub(crate) next_raft_id: u64,
     pub(crate) next_vni: u32,
     pub(crate) keys: KeyRing,
     pub(crate) last_ordinal: u32,
 
-    pub(crate) pools: BTreeMap<NetworkId, AddressPool>,
-    pub(crate) vnis: BTreeSet<u32>,
-    network_names: BTreeMap<String, NetworkId>,
-    service_names: BTreeMap<String, ServiceId>,
+    pub(crate) pools: OrdMap<NetworkId, AddressPool>,
+    pub(crate) vnis: OrdSet<u32>,
+    network_names: OrdMap<String, NetworkId>,
+    service_names: OrdMap<String, ServiceId>,
     services_by_network: Index<NetworkId, ServiceId>,
-    tasks_by_service: Index<ServiceId, TaskId>,
-    /// Unfinished tasks only: the ones a node is told of.
-    tasks_by_node: Index<NodeId, TaskId>,
-    /// Finished tasks, of which the node keeps the logs.
-    ended_by_node: Index<NodeId, TaskId>,
-    /// Unfinished tasks only: the ones that hold an address.
-    tasks_by_network: Index<NetworkId, TaskId>,
-    /// The nodes in each network: how many unfinished tasks each has there.
-    members: BTreeMap<NetworkId, BTreeMap<NodeId, usize>>,
     overlay_mtu: OverlayMtu,
 }
 
-fn index<K: Ord + Clone, V: Ord>(map: &mut Index<K, V>, key: &K, value: V) {
+fn index<K: Ord + Clone, V: Ord + Clone>(map: &mut Index<K, V>, key: &K, value: V) {
     map.entry(key.clone()).or_default().insert(value);
 }
 
-fn unindex<K: Ord, V: Ord>(map: &mut Index<K, V>, key: &K, value: &V) {
+fn unindex<K: Ord + Clone, V: Ord + Clone>(map: &mut Index<K, V>, key: &K, value: &V) {
     if let Some(set) = map.get_mut(key) {
         set.remove(value);
         if set.is_empty() {
             map.remove(key);
         }
     }
-}
-
-/// The networks that a task makes its node a member of.
-fn placed_in(task: &Task) -> Vec<(NetworkId, NodeId)> {
-    let node = task.node_id.as_ref().filter(|_| !task.is_finished());
-    let Some(node) = node else { return Vec::new() };
-    let networks = task.networks_attachments.iter().map(|attachment| &attachment.network.id);
-    networks.map(|network| (network.clone(), node.clone())).collect()
 }
 
 /// The networks in which a service has a name, an address or tasks to come.
@@ -151,7 +137,7 @@ impl State {
 
     /// All tasks.
     pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.tasks.values()
+        self.tasks.all()
     }
 
     /// The task of this id.
@@ -159,43 +145,53 @@ impl State {
         self.tasks.get(id)
     }
 
-    /// All tasks of a service, finished ones too.
+    /// All tasks of a service in the order of their slots, finished ones too.
     pub fn tasks_of(&self, service: &ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        let ids = self.tasks_by_service.get(service).into_iter().flatten();
-        ids.filter_map(|id| self.tasks.get(id))
+        self.tasks.of_service(service)
+    }
+
+    /// How many tasks a service has, finished ones too.
+    pub fn count_of(&self, service: &ServiceId) -> usize {
+        self.tasks.count_of_service(service)
+    }
+
+    /// The tasks in a slot of a service, finished ones too.
+    pub fn tasks_in_slot(
+        &self,
+        service: &ServiceId,
+        slot: u64,
+    ) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.in_slot(service, slot)
     }
 
     /// The unfinished tasks placed on a node.
     pub fn tasks_on(&self, node: &NodeId) -> impl Iterator<Item = &Arc<Task>> {
-        let ids = self.tasks_by_node.get(node).into_iter().flatten();
-        ids.filter_map(|id| self.tasks.get(id))
+        self.tasks.on_node(node)
     }
 
     /// The finished tasks that were placed on a node.
     pub fn ended_on(&self, node: &NodeId) -> impl Iterator<Item = &Arc<Task>> {
-        let ids = self.ended_by_node.get(node).into_iter().flatten();
-        ids.filter_map(|id| self.tasks.get(id))
+        self.tasks.ended_on_node(node)
     }
 
     /// How many unfinished tasks are placed on a node.
     pub fn task_count(&self, node: &NodeId) -> usize {
-        self.tasks_by_node.get(node).map_or(0, BTreeSet::len)
+        self.tasks.count_on_node(node)
     }
 
     /// The unfinished tasks with an address in a network.
     pub fn tasks_in(&self, network: &NetworkId) -> impl Iterator<Item = &Arc<Task>> {
-        let ids = self.tasks_by_network.get(network).into_iter().flatten();
-        ids.filter_map(|id| self.tasks.get(id))
+        self.tasks.in_network(network)
     }
 
     /// The nodes with tasks in a network: those whose data plane holds it.
-    pub fn nodes_in(&self, network: &NetworkId) -> BTreeSet<NodeId> {
-        self.members_of(network).cloned().collect()
+    pub fn members_of(&self, network: &NetworkId) -> impl Iterator<Item = &NodeId> {
+        self.tasks.members(network)
     }
 
-    /// As [`State::nodes_in`].
-    pub(crate) fn members_of(&self, network: &NetworkId) -> impl Iterator<Item = &NodeId> {
-        self.members.get(network).into_iter().flat_map(BTreeMap::keys)
+    /// As [`State::members_of`].
+    pub fn nodes_in(&self, network: &NetworkId) -> BTreeSet<NodeId> {
+        self.members_of(network).cloned().collect()
     }
 
     /// The MTU of overlay networks, in bytes: the smallest underlay MTU of all nodes less the
@@ -232,7 +228,7 @@ impl State {
     }
 
     fn measure_mtu(&mut self) {
-        self.overlay_mtu = mtu::between(self.nodes.values().map(|node| &**node));
+        self.overlay_mtu = mtu::between(|| self.nodes.values().map(|node| &**node));
     }
 
     pub(crate) fn put_network(&mut self, network: Network, pool: AddressPool) {
@@ -274,63 +270,6 @@ impl State {
         // Another service may have taken the name of one that is being deleted.
         if self.service_names.get(&service.spec.name) == Some(id) {
             self.service_names.remove(&service.spec.name);
-        }
-    }
-
-    /// Gives the networks that have other members now.
-    pub(crate) fn put_task(&mut self, task: Task) -> BTreeSet<NetworkId> {
-        let before = self.tasks.get(&task.id).map(|task| placed_in(task)).unwrap_or_default();
-        let pairs: Vec<_> = before.into_iter().chain(placed_in(&task)).collect();
-        let had: Vec<bool> = pairs.iter().map(|pair| self.is_member(pair)).collect();
-        self.unlist_task(&task.id);
-        for (network, node) in placed_in(&task) {
-            *self.members.entry(network).or_default().entry(node).or_default() += 1;
-        }
-        index(&mut self.tasks_by_service, &task.service_id, task.id.clone());
-        if let Some(node) = &task.node_id {
-            let ended = task.is_finished();
-            let table = if ended { &mut self.ended_by_node } else { &mut self.tasks_by_node };
-            index(table, node, task.id.clone());
-        }
-        if !task.is_finished() {
-            for attachment in &task.networks_attachments {
-                index(&mut self.tasks_by_network, &attachment.network.id, task.id.clone());
-            }
-        }
-        self.tasks.insert(task.id.clone(), Arc::new(task));
-        let changed = pairs.into_iter().zip(had).filter(|(pair, had)| self.is_member(pair) != *had);
-        changed.map(|((network, _), _)| network).collect()
-    }
-
-    fn is_member(&self, (network, node): &(NetworkId, NodeId)) -> bool {
-        self.members.get(network).is_some_and(|nodes| nodes.contains_key(node))
-    }
-
-    pub(crate) fn drop_task(&mut self, id: &TaskId) {
-        self.unlist_task(id);
-        self.tasks.remove(id);
-    }
-
-    fn unlist_task(&mut self, id: &TaskId) {
-        let Some(task) = self.tasks.get(id) else { return };
-        unindex(&mut self.tasks_by_service, &task.service_id, id);
-        if let Some(node) = &task.node_id {
-            unindex(&mut self.tasks_by_node, node, id);
-            unindex(&mut self.ended_by_node, node, id);
-        }
-        for attachment in &task.networks_attachments {
-            unindex(&mut self.tasks_by_network, &attachment.network.id, id);
-        }
-        for (network, node) in placed_in(task) {
-            let Some(nodes) = self.members.get_mut(&network) else { continue };
-            let Some(count) = nodes.get_mut(&node) else { continue };
-            *count -= 1;
-            if *count == 0 {
-                nodes.remove(&node);
-            }
-            if nodes.is_empty() {
-                self.members.remove(&network);
-            }
         }
     }
 }

@@ -8,7 +8,9 @@ mod root;
 mod service;
 mod task;
 
-use swarm_model::{Timestamp, Version};
+use std::collections::BTreeMap;
+
+use swarm_model::{NetworkId, Timestamp, Version};
 
 use crate::command::{Change, Command, Outcome, Rejected, Touched};
 use crate::tables::State;
@@ -18,11 +20,27 @@ struct Context {
     revision: u64,
     now: Timestamp,
     touched: Vec<Touched>,
+    /// See [`Context::newest_member`]; as far as known.
+    newest_members: BTreeMap<NetworkId, u64>,
 }
 
 impl Context {
     fn touch(&mut self, object: Touched) {
+        if matches!(object, Touched::Node(_) | Touched::NodeCertificate(_) | Touched::Members(_)) {
+            self.newest_members.clear();
+        }
         self.touched.push(object);
+    }
+
+    /// The revision that last changed a live node in a network: looked for once, whatever the number of tasks that a
+    /// command stops.
+    fn newest_member(&mut self, state: &State, network: &NetworkId) -> u64 {
+        if let Some(revision) = self.newest_members.get(network) {
+            return *revision;
+        }
+        let revision = state.newest_member(network);
+        self.newest_members.insert(network.clone(), revision);
+        revision
     }
 }
 
@@ -32,7 +50,12 @@ impl State {
     /// Applies a command at a revision (its Raft log index). Returns a result for each change and the
     /// objects that changed. A rejected change leaves no trace.
     pub fn apply(&mut self, revision: u64, command: Command) -> (Vec<Applied>, Vec<Touched>) {
-        let mut cx = Context { revision, now: command.now, touched: Vec::new() };
+        let mut cx = Context {
+            revision,
+            now: command.now,
+            touched: Vec::new(),
+            newest_members: BTreeMap::new(),
+        };
         let results =
             command.changes.into_iter().map(|change| self.apply_change(&mut cx, change)).collect();
         self.revision = revision;

@@ -1,9 +1,11 @@
 //! Tasks are created in slots, given addresses and a node, reported on, withdrawn, stopped and
 //! forgotten. Their states only go forward.
 
+use std::sync::Arc;
+
 use swarm_model::{
-    Attachment, AttachmentNetwork, Meta, NetworkId, NodeId, ServiceId, Task, TaskId, TaskState,
-    TaskStatus,
+    Attachment, AttachmentNetwork, Meta, NetworkId, Node, NodeId, ServiceId, Task, TaskId,
+    TaskState, TaskStatus,
 };
 
 use super::Context;
@@ -22,8 +24,7 @@ impl State {
     ) -> Result<(), Rejected> {
         let service = self.service(service_id).filter(|service| !service.pending_delete);
         let service = service.ok_or_else(|| no_service(service_id))?;
-        let taken = |task: &Task| task.slot == slot && task.holds_slot();
-        if self.tasks_of(service_id).any(|task| taken(task)) {
+        if self.tasks_in_slot(service_id, slot).any(|task| task.holds_slot()) {
             let name = &service.spec.name;
             return Err(Rejected::Exists(format!("a task in slot {slot} of service {name}")));
         }
@@ -184,22 +185,31 @@ impl State {
         id: &TaskId,
         as_of: u64,
     ) -> Result<(), Rejected> {
-        if !self.may_stop(&self.existing(id)?, as_of) {
+        if !self.may_stop(cx, &self.existing(id)?, as_of) {
             return Err(Rejected::OutOfDate(format!("task {id}")));
         }
         self.set_desired_state(cx, id, TaskState::Shutdown)
     }
 
     /// Whether what was so at `as_of` still is: the task is on no live node, or no live node sends to it.
-    fn may_stop(&self, task: &Task, as_of: u64) -> bool {
-        let alive = |node: &NodeId| self.node(node).filter(|node| node.is_alive());
-        if task.node_id.as_ref().and_then(alive).is_none() {
+    fn may_stop(&self, cx: &mut Context, task: &Task, as_of: u64) -> bool {
+        if task.node_id.as_ref().and_then(|node| self.live(node)).is_none() {
             return true;
         }
-        let networks = task.networks_attachments.iter().map(|attachment| &attachment.network.id);
-        let mut members = networks.flat_map(|network| self.members_of(network)).filter_map(alive);
+        let mut networks =
+            task.networks_attachments.iter().map(|attachment| &attachment.network.id);
         task.withdrawn.is_some_and(|withdrawn| withdrawn <= as_of)
-            && members.all(|node| node.meta.version.index <= as_of)
+            && networks.all(|network| cx.newest_member(self, network) <= as_of)
+    }
+
+    /// The revision that last changed a live node in a network.
+    pub(super) fn newest_member(&self, network: &NetworkId) -> u64 {
+        let members = self.members_of(network).filter_map(|node| self.live(node));
+        members.map(|node| node.meta.version.index).max().unwrap_or_default()
+    }
+
+    fn live(&self, id: &NodeId) -> Option<&Arc<Node>> {
+        self.node(id).filter(|node| node.is_alive())
     }
 
     pub(super) fn set_desired_state(
@@ -240,7 +250,7 @@ impl State {
     /// Drops a finished task. Who hears of this later cannot look up where it was: so that is said here.
     pub(super) fn forget_task(&mut self, cx: &mut Context, id: &TaskId) {
         let Some(task) = self.task(id).cloned() else { return };
-        self.drop_task(id);
+        self.tasks.drop(id);
         cx.touch(Touched::Task(id.clone(), task.service_id.clone()));
         if let Some(node) = &task.node_id {
             cx.touch(Touched::NodeHistory(node.clone()));
@@ -258,7 +268,7 @@ impl State {
     fn save_task(&mut self, cx: &mut Context, mut task: Task) {
         task.meta.touch(cx.revision, cx.now);
         cx.touch(Touched::Task(task.id.clone(), task.service_id.clone()));
-        for network in self.put_task(task) {
+        for network in self.tasks.put(task) {
             cx.touch(Touched::Members(network));
         }
     }

@@ -116,6 +116,13 @@ fn check_indexes(state: &State) {
     }
     for service in state.services() {
         let of = state.tasks().filter(|task| task.service_id == service.id);
+        let mut of: Vec<_> = of.collect();
+        of.sort_by_key(|task| (task.slot, &task.id));
+        assert_eq!(state.count_of(&service.id), of.len());
+        for slot in 0..5 {
+            let in_slot = of.iter().copied().filter(|task| task.slot == slot);
+            assert!(state.tasks_in_slot(&service.id, slot).eq(in_slot));
+        }
         assert!(state.tasks_of(&service.id).eq(of));
         if !service.pending_delete {
             assert_eq!(state.service_named(&service.spec.name), Some(service));
