@@ -20,8 +20,10 @@ use crate::{
     },
 };
 
-/// The most commands given to the application at once.
+/// The most commands given to the application at once...
 const MAX_BATCH: usize = 512;
+/// ...and no further one when these have so many bytes: the runtime's other tasks wait meanwhile.
+const MAX_BATCH_BYTES: usize = 256 << 10;
 
 /// A command that a quorum has stored: it will be applied on every manager, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,9 +126,22 @@ impl RaftStateMachine<TypeConfig> for Machine {
     where
         Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
     {
-        let mut batches = entries.ready_chunks(MAX_BATCH);
-        while let Some(batch) = batches.next().await {
-            self.apply_batch(batch.into_iter().collect::<io::Result<_>>()?)?;
+        let mut ready = entries.ready_chunks(MAX_BATCH);
+        while let Some(chunk) = ready.next().await {
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            for entry in chunk {
+                let (entry, responder) = entry?;
+                if let Payload::Normal(command) = &entry.payload {
+                    bytes += command.0.len();
+                }
+                batch.push((entry, responder));
+                if bytes >= MAX_BATCH_BYTES {
+                    self.apply_batch(std::mem::take(&mut batch))?;
+                    bytes = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
+            self.apply_batch(batch)?;
         }
         Ok(())
     }

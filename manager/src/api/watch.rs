@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use swarm_model::{
-    Node, NodeId, RestartCondition, Service, ServiceId, Task, TaskState, UpdateState,
+    Node, NodeId, RestartCondition, Service, ServiceId, Task, TaskState, TaskStatus, UpdateState,
 };
 use swarm_proto::control::{Progress, SlotProgress};
 use swarm_raft::{Role, Status as RaftStatus};
@@ -19,6 +20,10 @@ use crate::leader::plan::NodeFacts;
 use crate::replica::store::Store;
 
 type Heard = BTreeMap<NodeId, NodeFacts>;
+
+/// The pause after each look at a service, for each of its tasks: of one with a hundred thousand, progress is told twice a
+/// second.
+const PAUSE_PER_TASK: Duration = Duration::from_micros(5);
 
 /// Follows a service until it is as wanted, will not be, nobody listens, or another manager leads: only
 /// the leader is told what is in force.
@@ -42,8 +47,10 @@ pub(super) async fn follow(
             }
             last = Some(progress);
         }
+        let tasks = u32::try_from(store.read().count_of(&service)).unwrap_or(u32::MAX);
+        tokio::time::sleep(PAUSE_PER_TASK.saturating_mul(tasks)).await; // more may change along
         tokio::select! {
-            () = concerns(&mut events, &service) => {}
+            () = concerns(&mut events, &service) => events = events.resubscribe(),
             changed = heard.changed() => if changed.is_err() { return },
             () = deposed(&mut status) => {
                 // The client asks again, and then another manager; unless it is gone.
@@ -202,10 +209,13 @@ fn failure(service: &Service, tasks: &[&Arc<Task>]) -> String {
 }
 
 fn slots(tasks: &[&Arc<Task>]) -> Vec<SlotProgress> {
-    let last_error = |slot: u64| {
-        let failed = tasks.iter().filter(|t| t.slot == slot && !t.status.err.is_empty());
-        failed.max_by_key(|t| t.status.timestamp).map(|t| t.status.err.clone())
-    };
+    let mut last_errors: BTreeMap<u64, &TaskStatus> = BTreeMap::new();
+    for task in tasks.iter().filter(|task| !task.status.err.is_empty()) {
+        let last = last_errors.entry(task.slot).or_insert(&task.status);
+        if task.status.timestamp >= last.timestamp {
+            *last = &task.status;
+        }
+    }
     let latest = latest_by_slot(tasks);
     let shown =
         latest.into_values().filter(|task| !task.is_finished() || !task.status.err.is_empty());
@@ -213,8 +223,10 @@ fn slots(tasks: &[&Arc<Task>]) -> Vec<SlotProgress> {
         .map(|task| SlotProgress {
             slot: task.slot,
             state: task.status.state.to_string(),
-            err: last_error(task.slot)
+            err: last_errors
+                .get(&task.slot)
                 .filter(|_| task.status.state != TaskState::Running)
+                .map(|status| status.err.clone())
                 .unwrap_or_default(),
         })
         .collect()

@@ -12,8 +12,10 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::leader::agenda::Agenda;
 use crate::leader::fleet::Fleet;
 use crate::leader::plan::{Facts, Plan, plan};
+use crate::replica::pieces::pieces;
 use crate::replica::proposer::Proposer;
 use crate::replica::store::{Applied, Store};
 
@@ -58,32 +60,32 @@ impl Leader {
     async fn lead(&self, mut status: watch::Receiver<Status>, former: Option<u64>) {
         let mut events = self.store.events();
         let mut heard = self.fleet.changes();
-        let mut dirty = self.begin(former);
-        let mut waiting: BTreeSet<ServiceId> = BTreeSet::new();
+        let mut agenda = self.begin(former);
         let mut audit = tokio::time::interval(AUDIT);
         // The status changes with every revision, which is no reason to decide anew.
         let deposed = async { status.wait_for(|s| s.role != Role::Leader).await.is_ok() };
         tokio::pin!(deposed);
         loop {
-            let plan = self.decide(&mut dirty, &mut waiting);
-            let wake = self.pause(&plan);
-            if !plan.changes.is_empty() && !self.propose(plan, &mut dirty).await {
+            let plan = self.decide(&mut agenda);
+            let wake = self.pause(&plan, &agenda);
+            if !plan.changes.is_empty() && !self.propose(plan, &mut agenda).await {
                 tokio::time::sleep(RETRY_PAUSE).await; // between tries without a quorum
             }
             tokio::select! {
-                event = events.recv() => self.note(event, &mut events, &mut dirty),
+                event = events.recv() => self.note(event, &mut events, &mut agenda),
                 changed = heard.changed() => if changed.is_err() { return },
                 _ = &mut deposed => return,
-                () = tokio::time::sleep(wake) => {} // a restart delay or a node's last moment
-                _ = audit.tick() => self.audit(&mut dirty),
+                // A restart delay, a node's last moment, or services that had no turn yet.
+                () = tokio::time::sleep(wake) => {}
+                _ = audit.tick() => self.audit(&mut agenda),
             }
-            self.catch_up(&mut events, &mut dirty);
+            self.catch_up(&mut events, &mut agenda);
         }
     }
 
     /// Everything is to be looked at. Every node counts as just heard of, but for that of the former
     /// leader: it has been silent for as long as an election takes, or else reports at once.
-    fn begin(&self, former: Option<u64>) -> BTreeSet<ServiceId> {
+    fn begin(&self, former: Option<u64>) -> Agenda {
         let state = self.store.read();
         self.fleet.begin(state.nodes().map(|node| {
             let raft_id = node.manager_status.as_ref().map(|manager| manager.raft_id);
@@ -91,32 +93,30 @@ impl Leader {
             let silence = if led { ELECTION } else { Duration::ZERO };
             (node.id.clone(), node.meta.version.index, silence)
         }));
-        all_services(&state)
+        let mut agenda = Agenda::default();
+        agenda.note(all_services(&state));
+        agenda
     }
 
-    fn audit(&self, dirty: &mut BTreeSet<ServiceId>) {
+    fn audit(&self, agenda: &mut Agenda) {
         let state = self.store.read();
-        dirty.extend(all_services(&state));
+        agenda.note(all_services(&state));
         self.fleet.keep(|node| state.node(node).is_some());
     }
 
     /// Takes in all that happened meanwhile, so that one proposal answers it.
-    fn catch_up(
-        &self,
-        events: &mut broadcast::Receiver<Arc<Applied>>,
-        dirty: &mut BTreeSet<ServiceId>,
-    ) {
+    fn catch_up(&self, events: &mut broadcast::Receiver<Arc<Applied>>, agenda: &mut Agenda) {
         loop {
             match events.try_recv() {
-                Ok(applied) => note_applied(&self.store.read(), &applied, dirty),
+                Ok(applied) => note_applied(&self.store.read(), &applied, agenda),
                 // What was missed is not known, so it may be anything.
-                Err(TryRecvError::Lagged(_)) => dirty.extend(all_services(&self.store.read())),
+                Err(TryRecvError::Lagged(_)) => agenda.note(all_services(&self.store.read())),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
     }
 
-    fn decide(&self, dirty: &mut BTreeSet<ServiceId>, waiting: &mut BTreeSet<ServiceId>) -> Plan {
+    fn decide(&self, agenda: &mut Agenda) -> Plan {
         let state = self.store.read();
         let ready = state.nodes().filter(|node| node.is_alive());
         self.fleet.expect(ready.map(|node| (&node.id, node.meta.version.index)));
@@ -126,53 +126,58 @@ impl Leader {
             own.silence = Duration::ZERO;
         }
         let facts = Facts { now: clock::now(), nodes, dead_after: DEAD_AFTER };
-        dirty.append(waiting);
-        let mut plan = plan(&state, &facts, dirty, &mut clock::new_id);
+        let due = agenda.due(Instant::now());
+        let mut plan = plan(&state, &facts, &due, &mut clock::new_id);
         if let Some(generation) = plan.new_key {
             let secret = clock::new_secret();
             plan.changes.insert(0, Change::AddNetworkKey { generation, secret });
         }
-        // A service that was changed is looked at again when that is applied.
-        waiting.clone_from(&plan.waiting);
-        dirty.clear();
+        // A service that is changed by this is looked at again when that is applied.
+        agenda.looked_at(&due, &plan, &state, Instant::now());
         plan
     }
 
-    fn pause(&self, plan: &Plan) -> Duration {
-        plan.wake_at.map_or(AUDIT, |moment| moment.since(clock::now()).min(AUDIT))
+    fn pause(&self, plan: &Plan, agenda: &Agenda) -> Duration {
+        let moment = plan.wake_at.map_or(AUDIT, |moment| moment.since(clock::now()));
+        let now = Instant::now();
+        let turn = agenda.wake_at(now).map_or(AUDIT, |at| at.saturating_duration_since(now));
+        moment.min(turn).min(AUDIT)
     }
 
-    async fn propose(&self, plan: Plan, dirty: &mut BTreeSet<ServiceId>) -> bool {
-        match self.proposer.propose_as_leader(plan.changes).await {
-            Ok(results) => {
-                // What another proposal overtook is decided anew from the state it left.
-                for rejected in results.iter().filter_map(|result| result.as_ref().err()) {
-                    tracing::debug!("overtaken decision: {rejected}");
-                    // What overtook it, as a node of other services, may not be an event of this one.
-                    dirty.extend(all_services(&self.store.read()));
+    async fn propose(&self, plan: Plan, agenda: &mut Agenda) -> bool {
+        for piece in pieces(plan.changes) {
+            match self.proposer.propose_as_leader(piece).await {
+                Ok(results) => {
+                    // What another proposal overtook is decided anew from the state it left.
+                    let rejected = results.iter().filter_map(|result| result.as_ref().err());
+                    if let Some(rejected) = rejected.last() {
+                        tracing::debug!("overtaken decision: {rejected}");
+                        // What overtook it, as a node of other services, may not be an event of this one.
+                        agenda.note(all_services(&self.store.read()));
+                    }
                 }
-                true
-            }
-            Err(e) => {
-                tracing::warn!("cannot replicate the leader's decisions: {}", e.message());
-                dirty.extend(all_services(&self.store.read()));
-                false
+                Err(e) => {
+                    tracing::warn!("cannot replicate the leader's decisions: {}", e.message());
+                    agenda.note(all_services(&self.store.read()));
+                    return false;
+                }
             }
         }
+        true
     }
 
     fn note(
         &self,
         event: Result<Arc<Applied>, broadcast::error::RecvError>,
         events: &mut broadcast::Receiver<Arc<Applied>>,
-        dirty: &mut BTreeSet<ServiceId>,
+        agenda: &mut Agenda,
     ) {
         let state = self.store.read();
         match event {
-            Ok(applied) => note_applied(&state, &applied, dirty),
+            Ok(applied) => note_applied(&state, &applied, agenda),
             Err(_) => {
                 *events = events.resubscribe();
-                dirty.extend(all_services(&state));
+                agenda.note(all_services(&state));
             }
         }
     }
@@ -206,14 +211,14 @@ fn all_services(state: &State) -> BTreeSet<ServiceId> {
 
 /// The services that a batch of changes concerns: a node that changed concerns those with tasks on it.
 /// (Services that wait for a node are looked at each time anyway.)
-pub(crate) fn note_applied(state: &State, applied: &Applied, dirty: &mut BTreeSet<ServiceId>) {
+pub(crate) fn note_applied(state: &State, applied: &Applied, agenda: &mut Agenda) {
     for object in &applied.touched {
         match object {
             Touched::Service(id) | Touched::Task(_, id) => {
-                dirty.insert(id.clone());
+                agenda.note([id.clone()]);
             }
             Touched::Node(id) => {
-                dirty.extend(state.tasks_on(id).map(|task| task.service_id.clone()));
+                agenda.note(state.tasks_on(id).map(|task| task.service_id.clone()));
             }
             // Tasks that wait for a node are looked at each time; keys and certificates are no service's.
             Touched::Cluster

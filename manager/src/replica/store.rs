@@ -1,9 +1,10 @@
 //! A manager's replica of the state: Raft writes it, everything else reads it and hears what changed.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
+use imbl::OrdMap;
 use swarm_model::{NetworkId, codec};
 use swarm_raft::{Committed, StateMachine};
 use swarm_state::{Command, Outcome, Rejected, State, Touched};
@@ -24,10 +25,10 @@ pub struct Applied {
 }
 
 /// The revisions that last changed what nodes are told.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ChangedAt {
     /// Of each network.
-    pub(crate) networks: BTreeMap<NetworkId, u64>,
+    pub(crate) networks: OrdMap<NetworkId, u64>,
     /// Of their tunnels to each other.
     pub(crate) tunnels: u64,
 }
@@ -38,48 +39,40 @@ pub type Results = Vec<Result<Outcome, Rejected>>;
 /// A handle on the replica; cheap to clone.
 #[derive(Clone)]
 pub struct Store {
-    state: Arc<RwLock<State>>,
-    /// Locked after `state`, and written only while that is.
-    changed_at: Arc<RwLock<ChangedAt>>,
+    current: Arc<ArcSwap<Current>>,
     events: broadcast::Sender<Arc<Applied>>,
     revision: watch::Sender<u64>,
+}
+
+/// What readers are given: the state after a whole batch of commands.
+struct Current {
+    state: Arc<State>,
+    changed_at: Arc<ChangedAt>,
 }
 
 impl Store {
     /// An empty replica, and the state machine that Raft drives it with.
     pub fn new() -> (Store, Replica) {
+        let (state, changed_at) = (State::new(), ChangedAt::default());
+        let current =
+            Current { state: Arc::new(state.clone()), changed_at: Arc::new(changed_at.clone()) };
         let store = Store {
-            state: Arc::new(RwLock::new(State::new())),
-            changed_at: Arc::default(),
+            current: Arc::new(ArcSwap::from_pointee(current)),
             events: broadcast::Sender::new(EVENTS_KEPT),
             revision: watch::Sender::new(0),
         };
-        (store.clone(), Replica { store })
+        (store.clone(), Replica { store, state, changed_at })
     }
 
-    /// The state as it is now. Hold it briefly: Raft waits.
-    pub fn read(&self) -> RwLockReadGuard<'_, State> {
-        // A panic while writing would leave the replica half-changed, and `apply` does not panic.
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    /// The state as it is now. It stays as it is, for as long as it is held, and keeps nobody waiting.
+    pub fn read(&self) -> Arc<State> {
+        Arc::clone(&self.current.load().state)
     }
 
-    /// The state as it is now, and when its networks and tunnels changed. Hold it briefly: Raft waits.
-    pub(crate) fn read_with_changes(
-        &self,
-    ) -> (RwLockReadGuard<'_, State>, RwLockReadGuard<'_, ChangedAt>) {
-        (self.read(), self.changed_at.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Notes which networks a batch changed, and whether it changed tunnels. The state is locked for writing.
-    fn note_changes(&self, state: &State, touched: &[Touched]) {
-        let mut changed_at = self.changed_at.write().unwrap_or_else(PoisonError::into_inner);
-        for network in affected::networks(state, touched) {
-            changed_at.networks.insert(network, state.revision());
-        }
-        if affected::tunnels(state, touched) {
-            changed_at.tunnels = state.revision();
-        }
-        changed_at.networks.retain(|network, _| state.network(network).is_some());
+    /// The state as it is now, and when its networks and tunnels changed.
+    pub(crate) fn read_with_changes(&self) -> (Arc<State>, Arc<ChangedAt>) {
+        let current = self.current.load_full();
+        (Arc::clone(&current.state), Arc::clone(&current.changed_at))
     }
 
     /// Hears of every change from now on.
@@ -106,42 +99,62 @@ impl Store {
     }
 }
 
+impl ChangedAt {
+    /// Notes which networks a batch changed, and whether it changed tunnels.
+    fn note(&mut self, state: &State, touched: &[Touched]) {
+        for network in affected::networks(state, touched) {
+            if state.network(&network).is_some() {
+                self.networks.insert(network, state.revision());
+            } else {
+                self.networks.remove(&network);
+            }
+        }
+        if affected::tunnels(state, touched) {
+            self.tunnels = state.revision();
+        }
+    }
+}
+
 /// Raft's end of a [`Store`].
 pub struct Replica {
     store: Store,
+    state: State,
+    changed_at: ChangedAt,
+}
+
+impl Replica {
+    /// Shows readers the state as it is now, and tells listeners what of it changed.
+    fn publish(&mut self, revision: u64, touched: Vec<Touched>) {
+        self.changed_at.note(&self.state, &touched);
+        self.store.current.store(Arc::new(Current {
+            state: Arc::new(self.state.clone()),
+            changed_at: Arc::new(self.changed_at.clone()),
+        }));
+        self.store.announce(revision, touched);
+    }
 }
 
 impl StateMachine for Replica {
     fn apply(&mut self, batch: Vec<Committed>) -> Vec<Bytes> {
         let mut responses = Vec::with_capacity(batch.len());
         let mut touched = Vec::new();
-        let revision = {
-            let mut state = self.store.state.write().unwrap_or_else(PoisonError::into_inner);
-            for entry in batch {
-                let results = apply_one(&mut state, &entry, &mut touched);
-                responses.push(codec::encode(&results).into());
-            }
-            self.store.note_changes(&state, &touched);
-            state.revision()
-        };
-        self.store.announce(revision, touched);
+        for entry in batch {
+            let results = apply_one(&mut self.state, &entry, &mut touched);
+            responses.push(codec::encode(&results).into());
+        }
+        self.publish(self.state.revision(), touched);
         responses
     }
 
     fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<u8> + Send> {
-        let state = self.store.read().clone();
+        let state = self.state.clone();
         Box::new(move || state.to_snapshot())
     }
 
     fn restore(&mut self, revision: u64, bytes: &[u8]) -> Result<(), String> {
-        let restored = State::from_snapshot(bytes).map_err(|e| e.to_string())?;
-        let touched = everything(&restored);
-        {
-            let mut state = self.store.state.write().unwrap_or_else(PoisonError::into_inner);
-            *state = restored;
-            self.store.note_changes(&state, &touched);
-        }
-        self.store.announce(revision, touched);
+        self.state = State::from_snapshot(bytes).map_err(|e| e.to_string())?;
+        self.changed_at.networks = OrdMap::new();
+        self.publish(revision, everything(&self.state));
         Ok(())
     }
 }

@@ -9,10 +9,11 @@ use swarm_state::Change;
 use tokio::sync::{Notify, watch};
 use tonic::Code;
 
+use crate::replica::pieces::pieces;
 use crate::replica::proposer::Proposer;
 use crate::replica::store::Store;
 
-/// The most reports in one proposal: with texts of the length allowed it is below Raft's limit.
+/// The most reports that are proposed at a time.
 const BATCH: usize = 256;
 /// The longest text of a report, in bytes; the rest is cut off. A node could say anything.
 const LONGEST_TEXT: usize = 2048;
@@ -106,14 +107,17 @@ impl Reports {
                 self.news.notified().await;
                 continue;
             }
-            // A report may be proposed twice: the second is out of date and changes nothing. One that
-            // is rejected concerns a task that is gone or further on.
-            while let Err(status) = proposer.propose(batch.clone()).await {
-                tracing::warn!("cannot store {} task reports: {}", batch.len(), status.message());
-                if status.code() == Code::InvalidArgument {
-                    break; // it will not be accepted later either
+            for piece in pieces(batch) {
+                // A report may be proposed twice: the second is out of date and changes nothing. One that
+                // is rejected concerns a task that is gone or further on.
+                while let Err(status) = proposer.propose(piece.clone()).await {
+                    let message = status.message();
+                    tracing::warn!("cannot store {} task reports: {message}", piece.len());
+                    if status.code() == Code::InvalidArgument {
+                        break; // it will not be accepted later either
+                    }
+                    tokio::time::sleep(RETRY_PAUSE).await; // between tries at a cluster in election
                 }
-                tokio::time::sleep(RETRY_PAUSE).await; // between tries at a cluster in election
             }
             self.stored.send_replace(number);
         }

@@ -1,8 +1,7 @@
 //! Withdraw before stop: a task is told to stop only when every live node that balances or resolves to
 //! it has acknowledged that it no longer does. So scaling down loses no request.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use swarm_model::{NetworkId, NodeId, Task, TaskState};
 use swarm_state::{Change, State};
@@ -10,19 +9,58 @@ use swarm_state::{Change, State};
 use super::slots::Slot;
 use super::{Facts, Plan};
 
+/// What the nodes in each network are at, looked for once for all tasks in it.
+pub(super) struct Reached<'a> {
+    state: &'a State,
+    facts: &'a Facts,
+    lowest: BTreeMap<NetworkId, u64>,
+}
+
+impl<'a> Reached<'a> {
+    pub(super) fn new(state: &'a State, facts: &'a Facts) -> Reached<'a> {
+        Reached { state, facts, lowest: BTreeMap::new() }
+    }
+
+    /// The revision that is in force on every live node of a network.
+    fn lowest(&mut self, network: &NetworkId) -> u64 {
+        if let Some(revision) = self.lowest.get(network) {
+            return *revision;
+        }
+        let is_alive = |node: &&NodeId| self.state.node(node).is_some_and(|node| node.is_alive());
+        let live = self.state.members_of(network).filter(is_alive);
+        let lowest = live.map(|node| in_force(self.facts, node)).min().unwrap_or(u64::MAX);
+        self.lowest.insert(network.clone(), lowest);
+        lowest
+    }
+
+    fn is_withdrawn_everywhere(&mut self, task: &Task) -> bool {
+        let Some(revision) = task.withdrawn else { return true };
+        let mut networks = task.networks_attachments.iter().map(|a| &a.network.id);
+        networks.all(|network| self.lowest(network) >= revision)
+    }
+}
+
+/// What a node is known to be at.
+fn in_force(facts: &Facts, node: &NodeId) -> u64 {
+    facts.nodes.get(node).map_or(0, |heard| heard.in_force)
+}
+
 /// Tells withdrawn tasks to stop whose withdrawal is in force everywhere.
 pub(super) fn advance(
     state: &State,
     slots: &BTreeMap<u64, Slot<'_>>,
-    facts: &Facts,
+    reached: &mut Reached<'_>,
     plan: &mut Plan,
 ) {
     let leaving = slots.values().flat_map(|slot| &slot.leaving);
     for task in leaving.filter(|task| task.desired_state <= TaskState::Running) {
-        if is_withdrawn_everywhere(state, task, facts) {
-            plan.changes.push(stop(state, task));
+        if reached.is_withdrawn_everywhere(task) {
+            plan.push(stop(state, task));
         } else {
             plan.waiting.insert(task.service_id.clone());
+        }
+        if plan.is_full() {
+            return;
         }
     }
 }
@@ -32,41 +70,27 @@ pub(super) fn stop(state: &State, task: &Task) -> Change {
     Change::StopTask { id: task.id.clone(), as_of: state.revision() }
 }
 
-fn is_withdrawn_everywhere(state: &State, task: &Arc<Task>, facts: &Facts) -> bool {
-    let Some(revision) = task.withdrawn else { return true };
-    let networks = task.networks_attachments.iter().map(|attachment| &attachment.network.id);
-    networks.flat_map(|network| state.nodes_in(network)).all(|node| {
-        let alive = state.node(&node).is_some_and(|node| node.is_alive());
-        !alive || facts.nodes.get(&node).is_some_and(|heard| heard.in_force >= revision)
-    })
-}
-
 /// A node that the same plan brings back into a network may still send there what it knew when it left: it is waited
 /// for, too.
 pub(super) fn heed_joining(state: &State, facts: &Facts, plan: &mut Plan) {
-    let joining: BTreeSet<(NetworkId, NodeId)> = plan
-        .changes
-        .iter()
-        .filter_map(|change| match change {
-            Change::AssignTask { id, node } => Some((state.task(id)?, node)),
-            _ => None,
-        })
-        .flat_map(|(task, node)| {
-            task.spec.networks.iter().map(move |network| (network.target.clone(), node.clone()))
-        })
-        .collect();
+    // What the nodes that join each network are at.
+    let mut joining: BTreeMap<&NetworkId, u64> = BTreeMap::new();
+    for change in &plan.changes {
+        let Change::AssignTask { id, node } = change else { continue };
+        let Some(task) = state.task(id) else { continue };
+        for network in &task.spec.networks {
+            let at = joining.entry(&network.target).or_insert(u64::MAX);
+            *at = in_force(facts, node).min(*at);
+        }
+    }
     if joining.is_empty() {
         return;
     }
     let too_early = |task: &Task| {
         let withdrawn = task.withdrawn?;
         let mut networks = task.networks_attachments.iter().map(|a| &a.network.id);
-        let lags =
-            |node: &NodeId| facts.nodes.get(node).is_none_or(|heard| heard.in_force < withdrawn);
-        let joined = |network: &NetworkId| {
-            joining.iter().any(|(joined, node)| joined == network && lags(node))
-        };
-        networks.any(joined).then(|| task.service_id.clone())
+        let lags = |network: &NetworkId| joining.get(network).is_some_and(|at| *at < withdrawn);
+        networks.any(lags).then(|| task.service_id.clone())
     };
     let Plan { changes, waiting, .. } = plan;
     changes.retain(|change| {

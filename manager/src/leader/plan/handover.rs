@@ -26,7 +26,7 @@ pub(super) fn advance(
 ) {
     for task in slots.values().filter_map(|slot| slot.active) {
         if is_drained(state, task) {
-            plan.changes.push(match task.status.state {
+            plan.push(match task.status.state {
                 TaskState::Running => Change::SupersedeTask { id: task.id.clone() },
                 _ => withdraw(state, task), // it serves nobody yet
             });
@@ -34,7 +34,7 @@ pub(super) fn advance(
     }
     for slot in slots.values().filter(|slot| !slot.superseded.is_empty()) {
         if is_over(slot, active >= service.replicas()) {
-            plan.changes.extend(slot.superseded.iter().map(|task| withdraw(state, task)));
+            slot.superseded.iter().for_each(|task| plan.push(withdraw(state, task)));
         }
         plan.waiting.insert(service.id.clone());
     }

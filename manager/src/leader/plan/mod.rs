@@ -42,46 +42,103 @@ pub struct NodeFacts {
     pub in_force: u64,
 }
 
+/// The most changes of services in one plan: so that the leader looks at the nodes again after a bounded time.
+const MOST_CHANGES: usize = 2048;
+/// The most of them that are one service's: so that others have their turn.
+const SHARE: usize = 512;
+/// A plan looks at no further service once it has looked at so many tasks.
+const MOST_TASKS: usize = 20_000;
+
 /// What to propose, and when to look again.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// The changes, in order.
+    /// The changes, in order: what concerns nodes comes first.
     pub changes: Vec<Change>,
     /// A moment at which time alone changes a decision.
     pub wake_at: Option<Timestamp>,
     /// Services that wait for something no event names: an address, a node, an acknowledgement, a
     /// moment.
     pub waiting: BTreeSet<ServiceId>,
+    /// How many of the services it came to; the others are to be looked at next.
+    pub came_to: usize,
+    /// Of these, the ones that there is more to do for than their share.
+    pub unfinished: BTreeSet<ServiceId>,
     /// A generation of keys of encrypted networks to be added before all else: its secret is the leader's
     /// to draw.
     pub new_key: Option<u32>,
+    /// How many more changes of the service at hand there is room for.
+    room: usize,
+    /// There was no room for some.
+    is_cut: bool,
 }
 
 impl Plan {
     fn wake(&mut self, at: Timestamp) {
         self.wake_at = Some(self.wake_at.map_or(at, |other| other.min(at)));
     }
+
+    /// Adds a change of the service at hand. Without room for it, it is decided again in a later plan: each change is
+    /// sound without those that follow it.
+    fn push(&mut self, change: Change) {
+        if !self.is_full() {
+            self.room -= 1;
+            self.changes.push(change);
+        }
+    }
+
+    /// Whether there is no room for what the service at hand still needs.
+    fn is_full(&mut self) -> bool {
+        self.is_cut |= self.room == 0;
+        self.room == 0
+    }
 }
 
-/// Decides for the services in `dirty`. `new_id` supplies ids for new tasks.
+/// Decides about the nodes, and then for these services in this order, as far as it comes. `new_id` supplies ids for new
+/// tasks.
 pub fn plan(
     state: &State,
     facts: &Facts,
-    dirty: &BTreeSet<ServiceId>,
+    services: &[ServiceId],
     new_id: &mut dyn FnMut() -> TaskId,
 ) -> Plan {
     let mut plan = Plan::default();
     let dead = nodes::judge(state, facts, &mut plan);
-    for id in dirty {
-        if let Some(service) = state.service(id) {
-            service::reconcile(state, service, facts, new_id, &mut plan);
-        }
-    }
-    schedule::place(state, dirty, &dead, &mut plan);
-    drain::heed_joining(state, facts, &mut plan);
     keys::advance(state, facts, &mut plan);
     root::advance(state, &mut plan);
+    let of_nodes = plan.changes.len();
+    let mut world = World {
+        state,
+        facts,
+        reached: drain::Reached::new(state, facts),
+        places: schedule::Places::new(state, &dead),
+    };
+    let mut tasks = 0;
+    for id in services {
+        let left = MOST_CHANGES - (plan.changes.len() - of_nodes);
+        let more = state.count_of(id);
+        if left == 0 || (tasks > 0 && tasks + more > MOST_TASKS) {
+            break;
+        }
+        plan.came_to += 1;
+        tasks += more;
+        (plan.room, plan.is_cut) = (left.min(SHARE), false);
+        if let Some(service) = state.service(id) {
+            service::reconcile(&mut world, service, new_id, &mut plan);
+        }
+        if plan.is_cut {
+            plan.unfinished.insert(id.clone());
+        }
+    }
+    drain::heed_joining(state, facts, &mut plan);
     plan
+}
+
+/// What the decisions on all services share.
+struct World<'a> {
+    state: &'a State,
+    facts: &'a Facts,
+    reached: drain::Reached<'a>,
+    places: schedule::Places<'a>,
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Which node a pending task goes to: spread each service over the nodes that take tasks, and that can have
 //! its networks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-use swarm_model::{Availability, Node, NodeId, ServiceId, Task, TaskState};
+use swarm_model::{Availability, Node, NodeId, Service, Task, TaskState};
 use swarm_state::{Change, State};
 
 use super::Plan;
@@ -12,41 +13,105 @@ use super::Plan;
 /// Nodes that an explanation names; of more it says how many.
 const MOST_NAMED: usize = 4;
 
-/// Places the pending tasks of the services in `dirty`, on no node in `dead`.
-pub(super) fn place(
-    state: &State,
-    dirty: &BTreeSet<ServiceId>,
-    dead: &BTreeSet<&NodeId>,
-    plan: &mut Plan,
-) {
-    let takes_tasks = |node: &&Arc<Node>| node.takes_tasks() && !dead.contains(&node.id);
-    let candidates: Vec<&Arc<Node>> = state.nodes().filter(takes_tasks).collect();
-    let mut total: BTreeMap<&NodeId, usize> =
-        candidates.iter().map(|node| (&node.id, state.task_count(&node.id))).collect();
-    for service in dirty {
-        let pending: Vec<_> = state.tasks_of(service).filter(|task| is_pending(task)).collect();
-        if pending.is_empty() {
-            continue;
-        }
-        let mut of_service: BTreeMap<&NodeId, usize> = BTreeMap::new();
-        for task in state.tasks_of(service).filter(|task| task.is_wanted() && !task.is_finished()) {
+/// The nodes that take tasks.
+pub(super) struct Places<'a> {
+    state: &'a State,
+    /// In the order of their ids.
+    candidates: Vec<Candidate<'a>>,
+    /// Why no node takes a task, once that is known: on a network without encryption, and with it.
+    refusals: [Option<String>; 2],
+}
+
+struct Candidate<'a> {
+    node: &'a Node,
+    /// How many tasks it has, those that this plan gives it among them.
+    tasks: usize,
+}
+
+/// How one service is spread over the [`Places`].
+struct Spread {
+    /// How many of its tasks each candidate has.
+    counts: Vec<usize>,
+    /// The candidates that take its tasks on networks without encryption, and with it, the best one first. Where a
+    /// candidate was given a task meanwhile, it stands for better than it is.
+    best: [Option<BinaryHeap<Reverse<Rank>>>; 2],
+}
+
+/// How many tasks of the service a candidate has, how many at all, and which it is.
+type Rank = (usize, usize, usize);
+
+impl<'a> Places<'a> {
+    /// All but the nodes in `dead`.
+    pub(super) fn new(state: &'a State, dead: &BTreeSet<&NodeId>) -> Places<'a> {
+        let takes_tasks = |node: &&Arc<Node>| node.takes_tasks() && !dead.contains(&node.id);
+        let candidates = state.nodes().filter(takes_tasks);
+        let candidate = |node: &'a Arc<Node>| Candidate { node, tasks: state.task_count(&node.id) };
+        Places { state, candidates: candidates.map(candidate).collect(), refusals: [None, None] }
+    }
+
+    fn spread<'t>(&self, tasks: impl Iterator<Item = &'t Arc<Task>>) -> Spread {
+        let mut on_node: BTreeMap<&NodeId, usize> = BTreeMap::new();
+        for task in tasks.filter(|task| task.is_wanted() && !task.is_finished()) {
             if let Some(node) = &task.node_id {
-                *of_service.entry(node).or_default() += 1;
+                *on_node.entry(node).or_default() += 1;
             }
         }
-        for task in pending {
-            let encrypted = is_encrypted(state, task);
-            let able = candidates.iter().filter(|node| !encrypted || has_esp(node));
-            let fewest = able.map(|node| &node.id).min_by_key(|id| {
-                (of_service.get(id).copied().unwrap_or(0), total[id], id.as_str())
-            });
-            let Some(node) = fewest else {
-                explain(state, task, encrypted, plan);
+        let count = |candidate: &Candidate<'_>| on_node.get(&candidate.node.id).copied();
+        let counts = self.candidates.iter().map(|c| count(c).unwrap_or_default()).collect();
+        Spread { counts, best: [None, None] }
+    }
+
+    /// Gives the node with the fewest tasks one more; none if none takes it.
+    fn next(&mut self, spread: &mut Spread, encrypted: bool) -> Option<&'a NodeId> {
+        let Spread { counts, best } = spread;
+        let best = best[usize::from(encrypted)].get_or_insert_with(|| {
+            let all = self.candidates.iter().enumerate();
+            let able = all.filter(|(_, candidate)| !encrypted || has_esp(candidate.node));
+            able.map(|(at, candidate)| Reverse((counts[at], candidate.tasks, at))).collect()
+        });
+        loop {
+            let Reverse((of_service, tasks, at)) = best.pop()?;
+            let candidate = &mut self.candidates[at];
+            if (of_service, tasks) != (counts[at], candidate.tasks) {
+                best.push(Reverse((counts[at], candidate.tasks, at)));
                 continue;
-            };
-            *of_service.entry(node).or_default() += 1;
-            *total.entry(node).or_default() += 1;
-            plan.changes.push(Change::AssignTask { id: task.id.clone(), node: node.clone() });
+            }
+            counts[at] += 1;
+            candidate.tasks += 1;
+            best.push(Reverse((counts[at], candidate.tasks, at)));
+            return Some(&candidate.node.id);
+        }
+    }
+
+    /// Says why no node takes a task, in the words of what rules each node out.
+    fn refusal(&mut self, encrypted: bool) -> &str {
+        let state = self.state;
+        self.refusals[usize::from(encrypted)].get_or_insert_with(|| refusal(state, encrypted))
+    }
+}
+
+/// Places the pending tasks of a service.
+pub(super) fn place(places: &mut Places<'_>, service: &Service, plan: &mut Plan) {
+    let tasks = || places.state.tasks_of(&service.id);
+    let pending: Vec<&Arc<Task>> = tasks().filter(|task| is_pending(task)).collect();
+    if pending.is_empty() {
+        return;
+    }
+    let mut spread = places.spread(tasks());
+    for task in pending {
+        if plan.is_full() {
+            return;
+        }
+        let encrypted = is_encrypted(places.state, task);
+        let id = task.id.clone();
+        if let Some(node) = places.next(&mut spread, encrypted) {
+            plan.push(Change::AssignTask { id, node: node.clone() });
+            continue;
+        }
+        plan.waiting.insert(service.id.clone());
+        let err = places.refusal(encrypted);
+        if task.status.err != err {
+            plan.push(Change::ExplainTask { id, err: err.to_owned() });
         }
     }
 }
@@ -65,9 +130,7 @@ fn has_esp(node: &Node) -> bool {
     node.description.encryption.is_capable()
 }
 
-/// Says why no node takes a task, in the words of what rules each node out.
-fn explain(state: &State, task: &Task, encrypted: bool, plan: &mut Plan) {
-    plan.waiting.insert(task.service_id.clone());
+fn refusal(state: &State, encrypted: bool) -> String {
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     let mut without_esp = Vec::new();
     for node in state.nodes() {
@@ -83,10 +146,7 @@ fn explain(state: &State, task: &Task, encrypted: bool, plan: &mut Plan) {
             format!("{count} node{} {reason}", if count == 1 { "" } else { "s" })
         })
         .chain(needs_esp(without_esp));
-    let err = format!("no suitable node ({})", reasons.collect::<Vec<_>>().join("; "));
-    if task.status.err != err {
-        plan.changes.push(Change::ExplainTask { id: task.id.clone(), err });
-    }
+    format!("no suitable node ({})", reasons.collect::<Vec<_>>().join("; "))
 }
 
 /// Names the nodes that would take a task, were its network not encrypted.

@@ -1,6 +1,6 @@
 //! One service: from the tasks it has to the tasks it should have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,26 +11,27 @@ use swarm_model::{
 use swarm_state::{Change, State};
 
 use super::slots::{Slot, by_slot};
-use super::{Facts, Plan, drain, handover};
+use super::{Plan, World, drain, handover, schedule};
 
 /// Adds to `plan` what brings the service closer to its spec.
 pub(super) fn reconcile(
-    state: &State,
+    world: &mut World<'_>,
     service: &Arc<Service>,
-    facts: &Facts,
     new_id: &mut dyn FnMut() -> TaskId,
     plan: &mut Plan,
 ) {
+    let (state, now) = (world.state, world.facts.now);
     let slots = by_slot(state.tasks_of(&service.id));
     give_up_lost_tasks(state, &slots, plan);
-    drain::advance(state, &slots, facts, plan);
+    drain::advance(state, &slots, &mut world.reached, plan);
     let count = active(state, &slots).count() as u64;
     handover::advance(state, service, &slots, count, plan);
     if count > service.replicas() {
         shrink(state, service, &slots, count - service.replicas(), plan);
     } else {
-        grow(state, service, &slots, service.replicas() - count, facts.now, new_id, plan);
-        update(state, service, &slots, facts.now, plan);
+        grow(state, service, &slots, service.replicas() - count, now, new_id, plan);
+        update(state, service, &slots, now, plan);
+        schedule::place(&mut world.places, service, plan);
     }
     retry_allocation(state, &slots, plan);
     forget(state, service, &slots, count, plan);
@@ -53,7 +54,7 @@ fn give_up_lost_tasks(state: &State, slots: &BTreeMap<u64, Slot<'_>>, plan: &mut
     let wanted = slots.values().flat_map(|slot| slot.active.iter().chain(&slot.superseded));
     for task in wanted {
         if is_lost(state, task) {
-            plan.changes.push(drain::stop(state, task));
+            plan.push(drain::stop(state, task));
         }
     }
 }
@@ -67,20 +68,34 @@ fn shrink(
     excess: u64,
     plan: &mut Plan,
 ) {
-    let mut active: Vec<&Arc<Task>> = active(state, slots).collect();
+    let (running, others): (Vec<&Arc<Task>>, Vec<&Arc<Task>>) =
+        active(state, slots).partition(|task| task.status.state == TaskState::Running);
     let mut on_node: BTreeMap<Option<&NodeId>, usize> = BTreeMap::new();
-    for task in &active {
+    for task in running.iter().chain(&others) {
         *on_node.entry(task.node_id.as_ref()).or_default() += 1;
     }
-    for _ in 0..excess {
-        let rank = |task: &&Arc<Task>| {
-            let runs = task.status.state == TaskState::Running;
-            (!runs, on_node.get(&task.node_id.as_ref()).copied().unwrap_or(0), task.slot)
+    let mut excess = usize::try_from(excess).unwrap_or(usize::MAX);
+    for tasks in [others, running] {
+        // Of each node, its tasks here, the highest slot last.
+        let mut left: BTreeMap<Option<&NodeId>, Vec<&Arc<Task>>> = BTreeMap::new();
+        tasks.iter().for_each(|task| left.entry(task.node_id.as_ref()).or_default().push(task));
+        let rank = |node: &Option<&NodeId>, tasks: &[&Arc<Task>], on_node: &BTreeMap<_, usize>| {
+            tasks.last().map(|task| (on_node[node], task.slot))
         };
-        let Some(at) = (0..active.len()).max_by_key(|at| rank(&active[*at])) else { break };
-        let task = active.swap_remove(at);
-        on_node.entry(task.node_id.as_ref()).and_modify(|count| *count -= 1);
-        plan.changes.push(withdraw(state, task));
+        let mut next: BinaryHeap<((usize, u64), Option<&NodeId>)> = left
+            .iter()
+            .filter_map(|(node, tasks)| Some((rank(node, tasks, &on_node)?, *node)))
+            .collect();
+        while excess > 0
+            && !plan.is_full()
+            && let Some((_, node)) = next.pop()
+        {
+            let Some(task) = left.get_mut(&node).and_then(Vec::pop) else { continue };
+            plan.push(withdraw(state, task));
+            excess -= 1;
+            on_node.entry(node).and_modify(|count| *count -= 1);
+            next.extend(rank(&node, &left[&node], &on_node).map(|rank| (rank, node)));
+        }
     }
     plan.waiting.insert(service.id.clone());
 }
@@ -107,11 +122,11 @@ fn grow(
 ) {
     let occupied = |slot: &Slot<'_>| slot.active.is_some_and(|task| !is_lost(state, task));
     let mut create = |slot: u64, plan: &mut Plan| {
-        plan.changes.push(Change::CreateTask { id: new_id(), service: service.id.clone(), slot });
+        plan.push(Change::CreateTask { id: new_id(), service: service.id.clone(), slot });
     };
     for (number, slot) in slots {
         let Some(last) = slot.ended_by_itself().filter(|_| !occupied(slot)) else { continue };
-        if missing == 0 {
+        if missing == 0 || plan.is_full() {
             return;
         }
         missing -= 1;
@@ -130,7 +145,7 @@ fn grow(
     });
     let superseded: BTreeSet<u64> = superseded.map(|(number, _)| *number).collect();
     for number in superseded.iter().copied().chain((1..).filter(|n| !superseded.contains(n))) {
-        if missing == 0 {
+        if missing == 0 || plan.is_full() {
             return;
         }
         match slots.get(&number) {
@@ -187,7 +202,7 @@ fn update(
     let set = |state, message: String, plan: &mut Plan| {
         let completed_at = (state == UpdateState::Completed).then_some(now);
         let status = UpdateStatus { state, message, completed_at, ..status.clone() };
-        plan.changes.push(Change::SetUpdateStatus { id: service.id.clone(), status });
+        plan.push(Change::SetUpdateStatus { id: service.id.clone(), status });
     };
     let current = |task: &Task| task.spec == service.spec.task_template;
     let (done, failed): (Vec<&Arc<Task>>, Vec<&Arc<Task>>) = slots
@@ -209,7 +224,7 @@ fn update(
         return;
     }
     match outdated.iter().min_by_key(|t| (t.status.state == TaskState::Running, t.slot)) {
-        Some(task) => plan.changes.push(withdraw(state, task)),
+        Some(task) => plan.push(withdraw(state, task)),
         None => set(UpdateState::Completed, "update completed".into(), plan),
     }
 }
@@ -220,7 +235,7 @@ fn retry_allocation(state: &State, slots: &BTreeMap<u64, Slot<'_>>, plan: &mut P
     for task in unallocated.filter(|task| task.status.state == TaskState::New) {
         plan.waiting.insert(task.service_id.clone());
         if task.spec.networks.iter().all(|n| state.free_addresses(&n.target) > 0) {
-            plan.changes.push(Change::AllocateTask { id: task.id.clone() });
+            plan.push(Change::AllocateTask { id: task.id.clone() });
         }
     }
 }
@@ -235,7 +250,7 @@ fn forget(
 ) {
     if service.pending_delete {
         if slots.values().all(Slot::is_empty) {
-            plan.changes.push(Change::PurgeService { id: service.id.clone() });
+            plan.push(Change::PurgeService { id: service.id.clone() });
         }
         return;
     }
@@ -250,7 +265,7 @@ fn forget(
             slot.is_empty() && !stands_for_one && (by_itself || active >= service.replicas());
         let keep = if scaled_away { 0 } else { limit.max(usize::from(by_itself)) };
         for task in slot.ended.iter().skip(keep) {
-            plan.changes.push(Change::RemoveTask { id: task.id.clone() });
+            plan.push(Change::RemoveTask { id: task.id.clone() });
         }
     }
 }

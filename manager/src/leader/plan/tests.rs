@@ -2,6 +2,7 @@
 //! happens, and come to rest once nothing does.
 
 mod drain;
+mod large;
 mod root;
 mod rotation;
 mod scenarios;

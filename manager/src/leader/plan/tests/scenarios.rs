@@ -106,7 +106,7 @@ fn a_dead_node_does_not_hold_a_withdrawal_up() {
     world.kill(&node(1));
     world.scale("web", 1);
     world.settle();
-    assert!(world.waiting.contains("web"));
+    assert!(world.agenda.waiting().contains("web"));
     world.advance(3 * SECOND);
     world.converge();
     assert_eq!(world.running("web").len(), 1);

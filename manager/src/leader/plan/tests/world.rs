@@ -8,16 +8,19 @@ use std::time::Duration;
 use swarm_model::{
     Availability, ContainerStatus, ENCRYPTED_OPTION, ESP_CIPHER, Id as _, IpamConfig, Labels,
     NetworkAttachmentConfig, NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeId,
-    NodeRole, NodeState, RestartCondition, Service, ServiceId, ServiceSpec, Task, TaskId,
-    TaskState, TaskStatus, Timestamp,
+    NodeRole, NodeState, RestartCondition, Service, ServiceSpec, Task, TaskId, TaskState,
+    TaskStatus, Timestamp,
 };
 use swarm_state::{Change, Command, State};
+use tokio::time::Instant;
 
+use crate::leader::agenda::Agenda;
 use crate::leader::lead::note_applied;
 use crate::leader::plan::{Facts, NodeFacts, Plan, plan};
 use crate::replica::store::Applied;
 
 const SECOND: Duration = Duration::from_secs(1);
+const BEGINNING: Timestamp = Timestamp(1_000_000_000_000);
 /// Rounds in which any cluster here must come to rest.
 const PATIENCE: usize = 400;
 
@@ -39,9 +42,10 @@ pub(super) struct World {
     pub(super) state: State,
     pub(super) now: Timestamp,
     pub(super) hosts: BTreeMap<NodeId, Host>,
-    /// As the leader's loop has them.
-    pub(super) dirty: BTreeSet<ServiceId>,
-    pub(super) waiting: BTreeSet<ServiceId>,
+    /// As the leader's loop has it.
+    pub(super) agenda: Agenda,
+    /// What the leader's own clock showed at the beginning.
+    start: Instant,
     /// Nodes whose kernel cannot encrypt.
     pub(super) without_esp: BTreeSet<NodeId>,
     next_id: u128,
@@ -68,10 +72,10 @@ impl World {
     pub(super) fn new(nodes: usize) -> World {
         let mut world = World {
             state: State::new(),
-            now: Timestamp(1_000_000_000_000),
+            now: BEGINNING,
             hosts: BTreeMap::new(),
-            dirty: BTreeSet::new(),
-            waiting: BTreeSet::new(),
+            agenda: Agenda::default(),
+            start: Instant::now(),
             without_esp: BTreeSet::new(),
             next_id: 0,
         };
@@ -145,7 +149,7 @@ impl World {
         let revision = self.state.revision() + 1;
         let (results, touched) = self.state.apply(revision, Command { now: self.now, changes });
         let applied = Applied { revision, touched };
-        note_applied(&self.state, &applied, &mut self.dirty);
+        note_applied(&self.state, &applied, &mut self.agenda);
         for host in self.hosts.values_mut().filter(|host| host.up && !host.lags) {
             host.in_force = revision;
         }
@@ -160,32 +164,35 @@ impl World {
         Facts { now: self.now, nodes: nodes.collect(), dead_after: 2 * SECOND }
     }
 
+    fn moment(&self) -> Instant {
+        self.start + self.now.since(BEGINNING)
+    }
+
     /// What the leader decides now; as its loop does, for the services that changed or wait.
     pub(super) fn decide(&mut self) -> Plan {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        dirty.append(&mut self.waiting);
-        let facts = self.facts();
+        let (facts, moment) = (self.facts(), self.moment());
+        let due = self.agenda.due(moment);
         let mut next_id = self.next_id;
         let mut new_id = || {
             next_id += 1;
             TaskId::from_random(next_id)
         };
-        let mut plan = plan(&self.state, &facts, &dirty, &mut new_id);
+        let mut plan = plan(&self.state, &facts, &due, &mut new_id);
         if let Some(generation) = plan.new_key {
             let secret = NetworkSecret([generation as u8; 32]);
             plan.changes.insert(0, Change::AddNetworkKey { generation, secret });
         }
         self.next_id = next_id;
-        self.waiting.clone_from(&plan.waiting);
+        self.agenda.looked_at(&due, &plan, &self.state, moment);
         self.check_stops(&plan);
         plan
     }
 
     /// What [`World::decide`] would.
     pub(super) fn peek(&mut self) -> Plan {
-        let before = (self.dirty.clone(), self.waiting.clone(), self.next_id);
+        let before = (self.agenda.clone(), self.next_id);
         let plan = self.decide();
-        (self.dirty, self.waiting, self.next_id) = before;
+        (self.agenda, self.next_id) = before;
         plan
     }
 
@@ -226,7 +233,9 @@ impl World {
     pub(super) fn round(&mut self) -> bool {
         let plan = self.decide();
         if plan.changes.is_empty() {
-            return false;
+            // Others may not have had their turn.
+            let moment = self.moment();
+            return self.agenda.wake_at(moment).is_some_and(|at| at <= moment);
         }
         let allowed = |change: &Change| matches!(change, Change::AssignTask { .. });
         let results = self.apply(plan.changes.clone());
@@ -243,7 +252,8 @@ impl World {
         for _ in 0..PATIENCE {
             if !self.round() {
                 // Not even if asked about everything.
-                self.dirty = self.state.services().map(|service| service.id.clone()).collect();
+                let all = self.state.services().map(|service| service.id.clone());
+                self.agenda.note(all);
                 let again = self.decide().changes;
                 assert!(again.is_empty(), "an event was missed: {again:?}");
                 return;
@@ -304,7 +314,7 @@ impl World {
                 worked |= self.work(task);
             }
             if !worked {
-                if self.waiting.is_empty() {
+                if self.agenda.waiting().is_empty() {
                     return;
                 }
                 let before = self.state.revision();

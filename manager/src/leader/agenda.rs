@@ -1,0 +1,89 @@
+//! Which services the leader is to look at next. Each has its turn; a large one, which takes long to look at, is then left
+//! alone for a while.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::time::Duration;
+
+use swarm_model::ServiceId;
+use swarm_state::State;
+use tokio::time::Instant;
+
+use crate::leader::plan::Plan;
+
+/// For how long a service is left alone that was looked at, for each of its tasks: so that looking takes a small part of
+/// the leader's time, however often something of the service changes.
+const REST_PER_TASK: Duration = Duration::from_micros(5);
+/// Services of fewer tasks are looked at as often as they change.
+const LARGE: usize = 2000;
+
+/// The services to look at.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Agenda {
+    /// Something of them changed.
+    changed: BTreeSet<ServiceId>,
+    /// They wait for something that no event names.
+    waiting: BTreeSet<ServiceId>,
+    /// They were looked at a moment ago, and are left alone until then.
+    resting: BTreeMap<ServiceId, Instant>,
+    /// Whose turn it was last.
+    last: Option<ServiceId>,
+}
+
+impl Agenda {
+    /// Something of these services changed.
+    pub(crate) fn note(&mut self, services: impl IntoIterator<Item = ServiceId>) {
+        self.changed.extend(services);
+    }
+
+    /// The services to look at now, in turn.
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<ServiceId> {
+        self.resting.retain(|_, until| *until > now);
+        let all: BTreeSet<&ServiceId> = self.changed.union(&self.waiting).collect();
+        let rests = |id: &&&ServiceId| !self.resting.contains_key(**id);
+        let Some(last) = &self.last else {
+            return all.iter().filter(rests).copied().cloned().collect();
+        };
+        let after = all.range::<&ServiceId, _>((Bound::Excluded(last), Bound::Unbounded));
+        let before = all.range::<&ServiceId, _>((Bound::Unbounded, Bound::Included(last)));
+        after.chain(before).filter(rests).copied().cloned().collect()
+    }
+
+    /// Takes note of what became of `due` services.
+    pub(crate) fn looked_at(
+        &mut self,
+        due: &[ServiceId],
+        plan: &Plan,
+        state: &State,
+        now: Instant,
+    ) {
+        let (looked_at, rest) = due.split_at(plan.came_to);
+        for id in looked_at {
+            self.changed.remove(id);
+            self.waiting.remove(id);
+            let tasks = state.count_of(id);
+            if tasks >= LARGE && !plan.unfinished.contains(id) {
+                let rest = REST_PER_TASK.saturating_mul(u32::try_from(tasks).unwrap_or(u32::MAX));
+                self.resting.insert(id.clone(), now + rest);
+            }
+        }
+        self.changed.extend(plan.unfinished.iter().chain(rest).cloned());
+        self.waiting.extend(plan.waiting.iter().cloned());
+        self.last = looked_at.last().cloned().or(self.last.take());
+    }
+
+    /// When to look again even if nothing happens.
+    pub(crate) fn wake_at(&self, now: Instant) -> Option<Instant> {
+        if self.changed.iter().any(|id| !self.resting.contains_key(id)) {
+            return Some(now);
+        }
+        let due = |id: &ServiceId| self.changed.contains(id) || self.waiting.contains(id);
+        self.resting.iter().filter(|(id, _)| due(id)).map(|(_, until)| *until).min()
+    }
+
+    /// The services that wait for something.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> &BTreeSet<ServiceId> {
+        &self.waiting
+    }
+}
