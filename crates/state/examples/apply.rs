@@ -58,7 +58,8 @@ fn main() {
     let id = |n: usize| TaskId::from(format!("{n:025}").as_str());
     let node = |n: usize| format!("node{}", n % NODES).as_str().into();
     let service = || "web".into();
-    let create = |n| Change::CreateTask { id: id(n), service: service(), slot: n as u64 + 1 };
+    let create =
+        |n| Change::CreateTask { id: id(n), service: service(), slot: n as u64 + 1, node: None };
     replica.step("create", (0..tasks).map(create));
     replica.step("assign", (0..tasks).map(|n| Change::AssignTask { id: id(n), node: node(n) }));
     for state in [TaskState::Starting, TaskState::Running] {

@@ -112,8 +112,8 @@ pub enum Change {
         /// How far.
         status: UpdateStatus,
     },
-    /// Creates a task in a slot that has none, with the service's current template, and allocates its
-    /// addresses. Without a free address the task stays `new` and says why.
+    /// Creates a task in a slot that has none, with the service's current template, allocates its addresses and places it
+    /// on a node. Without a free address the task stays `new` and says why; without a node it stays `pending`.
     CreateTask {
         /// The new task's id.
         id: TaskId,
@@ -121,6 +121,8 @@ pub enum Change {
         service: ServiceId,
         /// The slot.
         slot: u64,
+        /// The node, if one takes it.
+        node: Option<NodeId>,
     },
     /// Tries again to allocate the addresses of a `new` task.
     AllocateTask {

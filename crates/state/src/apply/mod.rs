@@ -99,7 +99,9 @@ impl State {
             Change::RemoveService { id } => self.remove_service(cx, &id)?,
             Change::PurgeService { id } => self.purge_service(cx, &id)?,
             Change::SetUpdateStatus { id, status } => self.set_update_status(cx, &id, status)?,
-            Change::CreateTask { id, service, slot } => self.create_task(cx, id, &service, slot)?,
+            Change::CreateTask { id, service, slot, node } => {
+                self.create_task(cx, id, &service, slot, node)?;
+            }
             Change::AllocateTask { id } => self.allocate_task(cx, &id)?,
             Change::AssignTask { id, node } => self.assign_task(cx, &id, &node)?,
             Change::ExplainTask { id, err } => self.explain_task(cx, &id, err)?,

@@ -21,6 +21,7 @@ impl State {
         id: TaskId,
         service_id: &ServiceId,
         slot: u64,
+        node: Option<NodeId>,
     ) -> Result<(), Rejected> {
         let service = self.service(service_id).filter(|service| !service.pending_delete);
         let service = service.ok_or_else(|| no_service(service_id))?;
@@ -50,6 +51,11 @@ impl State {
             superseded: None,
         };
         self.allocate_task_addresses(cx, &mut task);
+        // A node that was removed meanwhile leaves it to wait for another one.
+        let node = node.filter(|node| self.node(node).is_some());
+        if let Some(node) = node.filter(|_| task.status.state == TaskState::Pending) {
+            place(cx, &mut task, node);
+        }
         self.save_task(cx, task);
         Ok(())
     }
@@ -107,13 +113,7 @@ impl State {
         if task.status.state != TaskState::Pending || !task.is_wanted() {
             return Err(Rejected::OutOfDate(format!("task {id}")));
         }
-        task.node_id = Some(node.clone());
-        task.status = TaskStatus {
-            timestamp: cx.now,
-            state: TaskState::Assigned,
-            message: "scheduler assigned task to node".into(),
-            ..TaskStatus::default()
-        };
+        place(cx, &mut task, node.clone());
         self.save_task(cx, task);
         Ok(())
     }
@@ -272,4 +272,15 @@ impl State {
             cx.touch(Touched::Members(network));
         }
     }
+}
+
+/// Gives a pending task a node.
+fn place(cx: &Context, task: &mut Task, node: NodeId) {
+    task.node_id = Some(node);
+    task.status = TaskStatus {
+        timestamp: cx.now,
+        state: TaskState::Assigned,
+        message: "scheduler assigned task to node".into(),
+        ..TaskStatus::default()
+    };
 }

@@ -148,7 +148,10 @@ fn changes() -> Vec<(&'static str, Change)> {
             "SetUpdateStatus",
             Change::SetUpdateStatus { id: service.clone(), status: update_status() },
         ),
-        ("CreateTask", Change::CreateTask { id: task.clone(), service, slot: 2 }),
+        (
+            "CreateTask",
+            Change::CreateTask { id: task.clone(), service, slot: 2, node: Some(node.clone()) },
+        ),
         ("AllocateTask", Change::AllocateTask { id: task.clone() }),
         ("AssignTask", Change::AssignTask { id: task.clone(), node: node.clone() }),
         ("ExplainTask", Change::ExplainTask { id: task.clone(), err: "no suitable node".into() }),
@@ -343,7 +346,7 @@ fn state() -> State {
     }
     let spec = ServiceSpec { name: "other".into(), ..service_spec() };
     let other = Change::CreateService { id: service_id(1), spec: Box::new(spec) };
-    let task = Change::CreateTask { id: task_id(1), service: service_id(1), slot: 1 };
+    let task = Change::CreateTask { id: task_id(1), service: service_id(1), slot: 1, node: None };
     state.apply(90, Command { now: Timestamp(8), changes: vec![other, task] });
     state
 }

@@ -58,8 +58,12 @@ impl World {
     }
 
     fn task(&mut self, n: u8, service: u8) {
-        let change =
-            Change::CreateTask { id: task_id(n), service: service_id(service), slot: n.into() };
+        let change = Change::CreateTask {
+            id: task_id(n),
+            service: service_id(service),
+            slot: n.into(),
+            node: None,
+        };
         self.ok(change);
     }
 
@@ -216,7 +220,7 @@ fn a_task_id_is_used_once() {
     let mut world = World::new(1);
     world.service(0, &[0]);
     world.task(1, 0);
-    let again = Change::CreateTask { id: task_id(1), service: service_id(0), slot: 2 };
+    let again = Change::CreateTask { id: task_id(1), service: service_id(0), slot: 2, node: None };
     assert_eq!(world.apply(again), Err(Rejected::Exists("task task01".into())));
 }
 
@@ -313,6 +317,36 @@ fn a_service_that_leaves_a_network_says_which() {
     world.ok(Change::RemoveService { id: service_id(0) });
     world.ok(Change::PurgeService { id: service_id(0) });
     assert!(world.touched.contains(&Touched::Network(network_id(1))), "{:?}", world.touched);
+}
+
+#[test]
+fn a_task_is_placed_when_it_is_created_if_it_can_be() {
+    let mut world = World::new(1);
+    world.service(0, &[0]);
+    let create = |n: u8, node| {
+        let (id, service, slot) = (task_id(n), service_id(0), n.into());
+        Change::CreateTask { id, service, slot, node: Some(node_id(node)) }
+    };
+    let state = |world: &World, n| world.state.task(&task_id(n)).unwrap().status.state;
+    world.ok(create(1, 1));
+    assert_eq!(state(&world, 1), TaskState::Assigned);
+    assert_eq!(world.state.task(&task_id(1)).unwrap().node_id, Some(node_id(1)));
+    assert!(world.touched.contains(&Touched::Members(network_id(0))), "{:?}", world.touched);
+    // There is no such node: it waits for another.
+    world.ok(create(2, 9));
+    assert_eq!(state(&world, 2), TaskState::Pending);
+    // There is no address either, at last.
+    (3..=5).for_each(|n| world.ok(create(n, 0)));
+    assert_eq!(
+        [3, 4, 5].map(|n| state(&world, n)),
+        [TaskState::Assigned, TaskState::Assigned, TaskState::New]
+    );
+    assert!(
+        world
+            .state
+            .tasks()
+            .all(|task| task.node_id.is_some() == (task.status.state == TaskState::Assigned))
+    );
 }
 
 #[test]

@@ -379,8 +379,8 @@ fn service_op() -> impl Strategy<Value = Op> {
 
 fn task_op() -> impl Strategy<Value = Change> {
     prop_oneof![
-        6 => (task(), service(), 1u64..4)
-            .prop_map(|(id, service, slot)| Change::CreateTask { id, service, slot }),
+        6 => (task(), service(), 1u64..4, prop::option::of(node()))
+            .prop_map(|(id, service, slot, node)| Change::CreateTask { id, service, slot, node }),
         1 => task().prop_map(|id| Change::AllocateTask { id }),
         5 => (task(), node()).prop_map(|(id, node)| Change::AssignTask { id, node }),
         1 => task().prop_map(|id| Change::ExplainTask { id, err: "no suitable node".into() }),

@@ -170,7 +170,7 @@ fn three() -> State {
         let (role, hostname, addr) = (NodeRole::Worker, format!("host-{n}"), String::new());
         ok(Change::AddNode { id: node_id(n), role, hostname, addr });
         let slot = u64::from(n) + 1;
-        ok(Change::CreateTask { id: task_id(n), service: service_id(0), slot });
+        ok(Change::CreateTask { id: task_id(n), service: service_id(0), slot, node: None });
         ok(Change::AssignTask { id: task_id(n), node: node_id(n) });
     }
     ok(Change::AddNetworkKey { generation: 1, secret: NetworkSecret([1; 32]) });

@@ -50,7 +50,7 @@ impl World {
     }
 
     fn task(&mut self, id: &str, slot: u64, node: &str) {
-        self.change(Change::CreateTask { id: id.into(), service: "web".into(), slot });
+        self.change(Change::CreateTask { id: id.into(), service: "web".into(), slot, node: None });
         self.change(Change::AssignTask { id: id.into(), node: node.into() });
     }
 
@@ -189,7 +189,7 @@ fn a_network_that_was_left_is_waited_for() {
     let mut other = world.state.service(&"web".into()).unwrap().spec.clone();
     other.name = "other".into();
     world.change(Change::CreateService { id: "other".into(), spec: Box::new(other) });
-    let task = Change::CreateTask { id: "o1".into(), service: "other".into(), slot: 1 };
+    let task = Change::CreateTask { id: "o1".into(), service: "other".into(), slot: 1, node: None };
     world.change(task);
     world.change(Change::AssignTask { id: "o1".into(), node: "n2".into() });
     world.update(|spec| {

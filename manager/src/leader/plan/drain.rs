@@ -76,9 +76,14 @@ pub(super) fn heed_joining(state: &State, facts: &Facts, plan: &mut Plan) {
     // What the nodes that join each network are at.
     let mut joining: BTreeMap<&NetworkId, u64> = BTreeMap::new();
     for change in &plan.changes {
-        let Change::AssignTask { id, node } = change else { continue };
-        let Some(task) = state.task(id) else { continue };
-        for network in &task.spec.networks {
+        let (spec, node) = match change {
+            Change::CreateTask { service, node: Some(node), .. } => {
+                (state.service(service).map(|service| &service.spec.task_template), node)
+            }
+            Change::AssignTask { id, node } => (state.task(id).map(|task| &task.spec), node),
+            _ => continue,
+        };
+        for network in spec.iter().flat_map(|spec| &spec.networks) {
             let at = joining.entry(&network.target).or_insert(u64::MAX);
             *at = in_force(facts, node).min(*at);
         }

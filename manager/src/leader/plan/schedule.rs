@@ -1,11 +1,13 @@
-//! Which node a pending task goes to: spread each service over the nodes that take tasks, and that can have
+//! Which node a task goes to: spread each service over the nodes that take tasks, and that can have
 //! its networks.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-use swarm_model::{Availability, Node, NodeId, Service, Task, TaskState};
+use swarm_model::{
+    Availability, NetworkAttachmentConfig, Node, NodeId, Service, Task, TaskId, TaskState,
+};
 use swarm_state::{Change, State};
 
 use super::Plan;
@@ -90,28 +92,56 @@ impl<'a> Places<'a> {
     }
 }
 
-/// Places the pending tasks of a service.
-pub(super) fn place(places: &mut Places<'_>, service: &Service, plan: &mut Plan) {
-    let tasks = || places.state.tasks_of(&service.id);
-    let pending: Vec<&Arc<Task>> = tasks().filter(|task| is_pending(task)).collect();
-    if pending.is_empty() {
-        return;
+/// Places the tasks of one service.
+pub(super) struct Placing<'p, 'a> {
+    places: &'p mut Places<'a>,
+    service: &'p Service,
+    new_id: &'p mut dyn FnMut() -> TaskId,
+    /// Once it is asked for.
+    spread: Option<Spread>,
+}
+
+impl<'p, 'a> Placing<'p, 'a> {
+    pub(super) fn new(
+        places: &'p mut Places<'a>,
+        service: &'p Service,
+        new_id: &'p mut dyn FnMut() -> TaskId,
+    ) -> Placing<'p, 'a> {
+        Placing { places, service, new_id, spread: None }
     }
-    let mut spread = places.spread(tasks());
-    for task in pending {
-        if plan.is_full() {
-            return;
-        }
-        let encrypted = is_encrypted(places.state, task);
-        let id = task.id.clone();
-        if let Some(node) = places.next(&mut spread, encrypted) {
-            plan.push(Change::AssignTask { id, node: node.clone() });
-            continue;
-        }
-        plan.waiting.insert(service.id.clone());
-        let err = places.refusal(encrypted);
-        if task.status.err != err {
-            plan.push(Change::ExplainTask { id, err: err.to_owned() });
+
+    /// Creates a task in a slot, on a node if one takes it.
+    pub(super) fn create(&mut self, slot: u64) -> Change {
+        let networks = &self.service.spec.task_template.networks;
+        let encrypted = is_any_encrypted(self.places.state, networks);
+        let node = self.next(encrypted);
+        Change::CreateTask { id: (self.new_id)(), service: self.service.id.clone(), slot, node }
+    }
+
+    fn next(&mut self, encrypted: bool) -> Option<NodeId> {
+        let tasks = self.places.state.tasks_of(&self.service.id);
+        let spread = self.spread.get_or_insert_with(|| self.places.spread(tasks));
+        self.places.next(spread, encrypted).cloned()
+    }
+
+    /// Places the tasks that found no node when they were created.
+    pub(super) fn place_pending(&mut self, plan: &mut Plan) {
+        let state = self.places.state;
+        for task in state.tasks_of(&self.service.id).filter(|task| is_pending(task)) {
+            if plan.is_full() {
+                return;
+            }
+            let encrypted = is_any_encrypted(state, &task.spec.networks);
+            let id = task.id.clone();
+            if let Some(node) = self.next(encrypted) {
+                plan.push(Change::AssignTask { id, node });
+                continue;
+            }
+            plan.waiting.insert(self.service.id.clone());
+            let err = self.places.refusal(encrypted);
+            if task.status.err != err {
+                plan.push(Change::ExplainTask { id, err: err.to_owned() });
+            }
         }
     }
 }
@@ -120,9 +150,9 @@ fn is_pending(task: &Task) -> bool {
     task.status.state == TaskState::Pending && task.is_wanted()
 }
 
-/// Whether a task must be on a node that can encrypt.
-fn is_encrypted(state: &State, task: &Task) -> bool {
-    let networks = task.spec.networks.iter().filter_map(|n| state.network(&n.target));
+/// Whether a task in these networks must be on a node that can encrypt.
+fn is_any_encrypted(state: &State, networks: &[NetworkAttachmentConfig]) -> bool {
+    let networks = networks.iter().filter_map(|n| state.network(&n.target));
     networks.into_iter().any(|network| network.is_encrypted())
 }
 

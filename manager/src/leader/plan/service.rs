@@ -29,9 +29,11 @@ pub(super) fn reconcile(
     if count > service.replicas() {
         shrink(state, service, &slots, count - service.replicas(), plan);
     } else {
-        grow(state, service, &slots, service.replicas() - count, now, new_id, plan);
+        let mut placing = schedule::Placing::new(&mut world.places, service, new_id);
+        let missing = service.replicas() - count;
+        grow(state, service, &slots, missing, now, &mut placing, plan);
         update(state, service, &slots, now, plan);
-        schedule::place(&mut world.places, service, plan);
+        placing.place_pending(plan);
     }
     retry_allocation(state, &slots, plan);
     forget(state, service, &slots, count, plan);
@@ -117,13 +119,11 @@ fn grow(
     slots: &BTreeMap<u64, Slot<'_>>,
     mut missing: u64,
     now: Timestamp,
-    new_id: &mut dyn FnMut() -> TaskId,
+    placing: &mut schedule::Placing<'_, '_>,
     plan: &mut Plan,
 ) {
     let occupied = |slot: &Slot<'_>| slot.active.is_some_and(|task| !is_lost(state, task));
-    let mut create = |slot: u64, plan: &mut Plan| {
-        plan.push(Change::CreateTask { id: new_id(), service: service.id.clone(), slot });
-    };
+    let mut create = |slot: u64, plan: &mut Plan| plan.push(placing.create(slot));
     for (number, slot) in slots {
         let Some(last) = slot.ended_by_itself().filter(|_| !occupied(slot)) else { continue };
         if missing == 0 || plan.is_full() {

@@ -78,7 +78,12 @@ fn two_nodes_on_a_network() -> Vec<Change> {
         let description = Box::new(support::description(n, 1500, false, vec![]));
         let addr = format!("192.0.2.{n}");
         changes.push(Change::DescribeNode { id: node.clone(), description, addr });
-        changes.push(Change::CreateTask { id: task.clone(), service: id.clone(), slot: n.into() });
+        changes.push(Change::CreateTask {
+            id: task.clone(),
+            service: id.clone(),
+            slot: n.into(),
+            node: None,
+        });
         changes.push(Change::AssignTask { id: task, node });
     }
     changes

@@ -35,6 +35,22 @@ fn a_fresh_service_is_spread_evenly() {
 }
 
 #[test]
+fn a_task_is_on_a_node_from_the_plan_that_makes_it() {
+    let mut world = World::new(3);
+    world.encrypted_network("secret");
+    world.service(spec("web", 6, &[]));
+    world.service(spec("db", 3, &["secret"]));
+    let plan = world.decide();
+    world.apply(plan.changes);
+    for (service, each) in [("web", 2), ("db", 1)] {
+        let wanted = world.wanted(service);
+        assert!(wanted.iter().all(|task| task.status.state == TaskState::Assigned));
+        let on = |n| wanted.iter().filter(|task| task.node_id == Some(node(n))).count();
+        assert_eq!([on(0), on(1), on(2)], [each; 3]);
+    }
+}
+
+#[test]
 fn scaling_down_keeps_the_spread_and_withdraws_first() {
     let mut world = World::new(3);
     world.network("net", "10.9.0.0/24");
@@ -82,7 +98,7 @@ fn a_node_that_comes_back_into_a_network_holds_a_withdrawal_up() {
     let assigns = |plan: &Plan| {
         plan.changes
             .iter()
-            .any(|c| matches!(c, Change::AssignTask { node, .. } if *node == returning))
+            .any(|c| matches!(c, Change::CreateTask { node: Some(node), .. } if *node == returning))
     };
     while !assigns(&world.peek()) {
         assert!(world.round(), "a replacement is made");
@@ -145,7 +161,6 @@ fn a_lost_nodes_tasks_are_replaced_in_the_next_plan() {
 fn no_task_is_placed_on_a_node_that_the_same_plan_declares_dead() {
     let mut world = World::new(2);
     world.service(spec("web", 2, &[]));
-    assert!(world.round());
     world.kill(&node(0));
     world.advance(3 * SECOND);
     let plan = world.decide();
@@ -153,7 +168,7 @@ fn no_task_is_placed_on_a_node_that_the_same_plan_declares_dead() {
         .changes
         .iter()
         .filter_map(|c| match c {
-            Change::AssignTask { node, .. } => Some(node.clone()),
+            Change::CreateTask { node, .. } => node.clone(),
             _ => None,
         })
         .collect();
