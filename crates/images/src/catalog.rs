@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::config::ConfigFile;
 use crate::digest::{Digest, ImageId};
 use crate::error::{Error, Result};
+use crate::image::{Image, ImageSummary, Removed};
 use crate::index::{Index, Record, write_durably};
 use crate::layers::Layers;
 use crate::lease::{Lease, Leases};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::store::{Image, ImageSummary, Removed};
 use crate::unpack::Limits;
 
 /// Shortest abbreviation of an id that is looked up.

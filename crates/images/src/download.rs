@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, Semaphore, mpsc};
-use tokio::task::JoinError;
 
+use crate::blocking::joined;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, Result};
 use crate::manifest::Descriptor;
@@ -209,10 +209,6 @@ fn start_writer(mut partial: Partial) -> (mpsc::Sender<Vec<u8>>, Writer) {
 fn too_long(image: &Reference, blob: &Descriptor) -> Failure {
     let error = Error::BlobSize { image: image.familiar(), digest: blob.digest, size: blob.size };
     Failure { error, retry: false }
-}
-
-pub(crate) fn joined(error: JoinError) -> io::Error {
-    io::Error::other(error)
 }
 
 /// Opens what is there of a blob and hashes it.

@@ -11,11 +11,11 @@ use crate::catalog::{Addition, Catalog, check_platform, parse_config};
 use crate::decompress::Decompressed;
 use crate::digest::Digest;
 use crate::error::{Error, Result};
+use crate::image::Loaded;
 use crate::layers::Scratch;
 use crate::manifest::{Descriptor, Document, Index, MAX_CONFIG, MAX_MANIFEST, Manifest};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::store::Loaded;
 use crate::tar_stream::{Kind, TarStream};
 
 /// Most members of an archive, and longest name of one; bound memory.

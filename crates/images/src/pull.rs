@@ -6,9 +6,10 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use tokio::sync::Semaphore;
 
+use crate::blocking::blocking;
 use crate::catalog::{Addition, Catalog, check_platform, parse_config};
 use crate::digest::{Digest, ImageId};
-use crate::download::{Downloads, joined};
+use crate::download::Downloads;
 use crate::error::{Error, Result};
 use crate::flight::Flights;
 use crate::lease::Lease;
@@ -183,15 +184,5 @@ impl Puller {
             None => vec![image.clone(), image.by_digest(digest)],
         };
         blocking(move || catalog.add(&[Addition { id, config, references }])).await
-    }
-}
-
-/// Runs blocking work; if it panicked, that is an error here.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Error::io("work on the image store")(joined(error))),
     }
 }
