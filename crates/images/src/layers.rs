@@ -134,6 +134,9 @@ impl Layers {
         if unpacked.diff_id != *layer {
             return Err(failed(format!("its content has digest {}", unpacked.diff_id)));
         }
+        if let Some(devices) = unpacked.devices {
+            tracing::warn!(%layer, "left device nodes out of an image layer: {devices}");
+        }
         let about = scratch.path().join("layer.json");
         let data = format!("{{\"size\":{}}}\n", unpacked.size);
         write_durably(&about, data.as_bytes())
@@ -181,5 +184,58 @@ fn has_opaque_root(path: &Path) -> Result<bool> {
         Ok(_) => Ok(value == *b"y"),
         Err(rustix::io::Errno::NODATA) => Ok(false),
         Err(errno) => Err(Error::errno(format!("read attributes of {}", path.display()))(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged while a layer with these device nodes is added.
+    fn logged(nodes: &[&str]) -> String {
+        let mut tar = tar::Builder::new(Vec::new());
+        for node in nodes {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Char);
+            header.set_size(0);
+            tar.append_data(&mut header, node, io::empty()).unwrap();
+        }
+        let tar = tar.into_inner().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let layers = Layers::open(dir.path(), Limits::default()).unwrap();
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            layers.add(&Digest::of(&tar), tar.as_slice(), tar.len() as u64).unwrap();
+        });
+        String::from_utf8(log.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn device_nodes_that_are_left_out_are_told_once_a_layer() {
+        assert_eq!(logged(&[]), "");
+        let one = logged(&["dev/console"]);
+        assert!(one.contains("device nodes out of an image layer: \"dev/console\" layer=sha256:"));
+        let many = logged(&["dev/console", "dev/null", "dev/zero"]);
+        assert!(many.contains("\"dev/console\" and 2 more layer=sha256:"), "{many}");
+        assert_eq!((one.lines().count(), many.lines().count()), (1, 1));
     }
 }

@@ -14,12 +14,14 @@ use std::rc::Rc;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, XattrFlags};
 use rustix::io::Errno;
 
+use absent::Absent;
 use at::{
     Found, found_at, gid, make_directory, make_opaque, remove_tree, set_metadata,
     set_owner_and_time, timestamps, uid,
 };
 pub(crate) use at::{Metadata, OPAQUE};
 
+mod absent;
 mod at;
 
 /// Tries of an `openat2` that lost a race against a rename elsewhere on the system (`EAGAIN`, see openat2(2)).
@@ -36,12 +38,10 @@ pub(crate) enum Refusal {
     BadPath,
     #[error("a parent of it is not a directory")]
     ParentNotDirectory,
-    #[error("hard link target {0:?} is absolute")]
-    AbsoluteLink(PathBuf),
     #[error("hard link target {0:?} is not in the layer, or leaves its root")]
     LinkTarget(PathBuf),
-    #[error("device nodes are not allowed")]
-    Device,
+    #[error("the layer has more than {0} device nodes")]
+    TooManyDevices(usize),
     #[error("unknown entry type {0:?}")]
     UnknownType(char),
     #[error("malformed whiteout")]
@@ -96,13 +96,22 @@ pub(crate) struct Root {
     fd: Rc<OwnedFd>,
     /// The directory used last: entries come grouped by directory.
     last: Option<(Vec<u8>, Rc<OwnedFd>)>,
+    absent: Absent,
+}
+
+/// What became of a hard link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Linked {
+    Made,
+    /// Its target was left out, and so is it.
+    LeftOut,
 }
 
 impl Root {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = Rc::new(fs::open(path, flags, Mode::empty())?);
-        Ok(Self { fd, last: None })
+        Ok(Self { fd, last: None, absent: Absent::default() })
     }
 
     /// Makes a regular file and lets `fill` write it.
@@ -176,36 +185,43 @@ impl Root {
         Ok(())
     }
 
-    /// Makes another name for a file of this layer.
-    pub(crate) fn hard_link(&mut self, at: &Relative<'_>, target: &[u8]) -> Result<()> {
-        let shown = || PathBuf::from(OsString::from_vec(target.to_vec()));
-        if target.starts_with(b"/") {
-            return Err(Refusal::AbsoluteLink(shown()));
-        }
-        let outside = |_| Refusal::LinkTarget(shown());
-        let target = Relative::new(target).map_err(outside)?;
-        let (directory, target_name) =
-            target.split().ok_or_else(|| Refusal::LinkTarget(shown()))?;
-        let directory =
-            self.open_directory(&directory.bytes()).map_err(|_| Refusal::LinkTarget(shown()))?;
+    /// Makes nothing, in place of what the layer had under this name; links to it will be left out, too.
+    pub(crate) fn leave_out(&mut self, at: &Relative<'_>) -> Result<()> {
+        let (parent, name) = self.place(at)?;
+        self.absent.insert(&parent, name)
+    }
+
+    /// Makes another name for a file of this layer. A target that starts with a slash means the layer's root, as names do.
+    pub(crate) fn hard_link(&mut self, at: &Relative<'_>, target: &[u8]) -> Result<Linked> {
+        let refusal = || Refusal::LinkTarget(PathBuf::from(OsString::from_vec(target.to_vec())));
+        let path = Relative::new(target).map_err(|_| refusal())?;
+        let (directory, target_name) = path.split().ok_or_else(refusal)?;
+        let directory = self.open_directory(&directory.bytes()).map_err(|_| refusal())?;
         let stat = fs::statat(&*directory, target_name, AtFlags::SYMLINK_NOFOLLOW);
-        let stat = stat.map_err(|_| Refusal::LinkTarget(shown()))?;
-        if !matches!(
-            FileType::from_raw_mode(stat.st_mode),
-            FileType::RegularFile | FileType::Symlink | FileType::Fifo
-        ) {
-            return Err(Refusal::LinkTarget(shown()));
-        }
+        let linkable = |stat: &fs::Stat| {
+            matches!(
+                FileType::from_raw_mode(stat.st_mode),
+                FileType::RegularFile | FileType::Symlink | FileType::Fifo
+            )
+        };
+        let Some(stat) = stat.ok().filter(linkable) else {
+            if !self.absent.contains(&directory, target_name)? {
+                return Err(refusal());
+            }
+            self.leave_out(at)?;
+            return Ok(Linked::LeftOut);
+        };
         let (parent, name) = at.split().ok_or(Refusal::BadPath)?;
         let parent = self.parent(&parent)?;
         if let Ok(there) = fs::statat(&*parent, name, AtFlags::SYMLINK_NOFOLLOW)
             && (there.st_dev, there.st_ino) == (stat.st_dev, stat.st_ino)
         {
-            return Ok(());
+            return Ok(Linked::Made);
         }
         let found = found_at(&parent, name)?;
         self.clear(&parent, name, found)?;
-        Ok(fs::linkat(&*directory, target_name, &*parent, name, AtFlags::empty())?)
+        fs::linkat(&*directory, target_name, &*parent, name, AtFlags::empty())?;
+        Ok(Linked::Made)
     }
 
     /// Hides `name` of the layers below: overlayfs's whiteout, a character device 0/0 (kernel,

@@ -1,17 +1,19 @@
 //! Unpacks one layer: a tar stream, plain or compressed, into a directory that overlayfs can use as a lower layer.
 //!
-//! Rules: OCI image spec, `layer.md`. Whiteouts become overlayfs's own; devices are refused; a later entry replaces an
-//! earlier one of the same name, but for a directory, which is kept and gets the later one's metadata.
+//! Rules: OCI image spec, `layer.md`. Whiteouts become overlayfs's own; device nodes are left out, since a container gets
+//! its own; a later entry replaces an earlier one of the same name, but for a directory, which is kept and gets the later
+//! one's metadata.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::decompress::Decompressed;
 use crate::digest::{Digest, HashingReader};
-use crate::rooted::{Metadata, Refusal, Relative, Root};
+use crate::rooted::{Linked, Metadata, Refusal, Relative, Root};
 use crate::tar_stream::{Entry, Kind, TarStream};
 
 const WHITEOUT: &[u8] = b".wh.";
@@ -49,12 +51,30 @@ impl Limits {
 }
 
 /// What came out of a layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unpacked {
     /// Digest of the uncompressed tar stream.
     pub(crate) diff_id: Digest,
     /// Bytes of all files together.
     pub(crate) size: u64,
+    /// Device nodes that did not, if it has any.
+    pub(crate) devices: Option<Devices>,
+}
+
+/// Device nodes of a layer, and links to them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Devices {
+    first: PathBuf,
+    others: u64,
+}
+
+impl fmt::Display for Devices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.others {
+            0 => write!(f, "{:?}", self.first),
+            others => write!(f, "{:?} and {others} more", self.first),
+        }
+    }
 }
 
 /// Why a layer could not be unpacked.
@@ -86,10 +106,12 @@ pub(crate) fn unpack(
         limits: *limits,
         entries: 0,
         size: 0,
+        devices: None,
         directories: Directories::default(),
         buffer: vec![0; COPY_BUFFER],
     };
     let result = unpacker.run();
+    let devices = unpacker.devices;
     let mut rest = unpacker.stream.into_inner();
     // Data after the end marker is no part of the archive, but of what the digest covers.
     let drained = result.and_then(|size| Ok((size, io::copy(&mut rest, &mut io::sink())?)));
@@ -97,7 +119,7 @@ pub(crate) fn unpack(
         return Err(UnpackError::TooBig(limit));
     }
     let (size, _) = drained?;
-    Ok(Unpacked { diff_id: rest.finish(), size })
+    Ok(Unpacked { diff_id: rest.finish(), size, devices })
 }
 
 #[derive(Default)]
@@ -112,6 +134,7 @@ struct Unpacker<R> {
     limits: Limits,
     entries: u64,
     size: u64,
+    devices: Option<Devices>,
     directories: Directories,
     buffer: Vec<u8>,
 }
@@ -175,10 +198,26 @@ impl<R: Read> Unpacker<R> {
                 Ok(())
             }
             Kind::Symlink => self.root.symlink(path, &entry.link, &metadata),
-            Kind::HardLink => self.root.hard_link(path, &entry.link),
+            Kind::HardLink => {
+                if self.root.hard_link(path, &entry.link)? == Linked::LeftOut {
+                    self.note_device(&entry.path);
+                }
+                Ok(())
+            }
             Kind::Fifo => self.root.fifo(path, &metadata),
-            Kind::CharacterDevice | Kind::BlockDevice => Err(Refusal::Device),
+            Kind::CharacterDevice | Kind::BlockDevice => {
+                self.root.leave_out(path)?;
+                self.note_device(&entry.path);
+                Ok(())
+            }
             Kind::Unknown(flag) => Err(Refusal::UnknownType(flag.into())),
+        }
+    }
+
+    fn note_device(&mut self, path: &[u8]) {
+        match &mut self.devices {
+            Some(devices) => devices.others += 1,
+            none => *none = Some(Devices { first: shown(path), others: 0 }),
         }
     }
 }
@@ -236,8 +275,10 @@ fn refused(path: &[u8], refusal: Refusal) -> UnpackError {
         {
             UnpackError::Stream(error)
         }
-        refusal => {
-            UnpackError::Entry { path: PathBuf::from(OsString::from_vec(path.to_vec())), refusal }
-        }
+        refusal => UnpackError::Entry { path: shown(path), refusal },
     }
+}
+
+fn shown(path: &[u8]) -> PathBuf {
+    PathBuf::from(OsString::from_vec(path.to_vec()))
 }

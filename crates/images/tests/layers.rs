@@ -78,13 +78,15 @@ async fn malicious_entries_are_refused_by_name() {
             "esc/.wh..wh..opq",
             "through a symbolic link",
         ),
-        (vec![(b'1', "h", victim_path)], "h", "is absolute"),
+        // An absolute target means the layer's root, where there is no such file.
+        (vec![(b'1', "h", victim_path)], "h", "is not in the layer"),
         (vec![(b'1', "h", "../../../../../../etc/passwd")], "h", "leaves its root"),
         (vec![(b'2', "esc", out), (b'1', "h", "esc/victim")], "h", "leaves its root"),
         (vec![(b'1', "h", "missing")], "h", "is not in the layer"),
         (vec![(b'5', "d", ""), (b'1', "h", "d")], "h", "is not in the layer"),
-        (vec![(b'3', "dev/null", "")], "dev/null", "device nodes are not allowed"),
-        (vec![(b'4', "dev/sda", "")], "dev/sda", "device nodes are not allowed"),
+        (vec![(b'3', "../victim", "")], "../victim", "\"..\" component"),
+        (vec![(b'2', "esc", out), (b'4', &through, "")], &through, "through a symbolic link"),
+        (vec![(b'3', "null", ""), (b'1', "h", "dev/null")], "h", "is not in the layer"),
         (vec![(b'0', "f", ""), (b'0', "f/x", "")], "f/x", "parent of it is not a directory"),
         (
             vec![(b'2', "dangling", "nowhere"), (b'0', "dangling/x", "")],
@@ -146,6 +148,107 @@ async fn harmless_oddities_stay_inside() {
         (target("passwd"), target("up")),
         ("/etc/passwd".into(), "../../../../etc/shadow".into())
     );
+}
+
+#[tokio::test]
+async fn absolute_hard_links_stay_inside() {
+    let entries = layer(&[
+        (b'0', "etc/hosts", ""),
+        (b'1', "etc/again", "/etc/hosts"),
+        (b'1', "once-more", "//etc/./again"),
+    ]);
+    let test = TestStore::new().await;
+    let loaded = test.load_image(&image("test", vec![entries])).await.unwrap();
+    let root = &loaded.layers[0];
+    let inode = |name: &str| std::fs::metadata(root.join(name)).unwrap().ino();
+    assert_eq!(read(root.join("once-more")), "evil");
+    assert_eq!([inode("etc/again"), inode("once-more")], [inode("etc/hosts"); 2]);
+}
+
+/// A tar as tar(1) writes it, of what a shell script makes in an empty directory.
+fn real_tar(script: &str) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!("{script}; tar --sort=name -c .");
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.args(["-ec", &script]).current_dir(dir.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
+#[tokio::test]
+async fn device_nodes_are_left_out() {
+    let base = real_tar(
+        "mkdir dev etc; mknod dev/console c 5 1; mknod dev/sda b 8 0; mknod dev/tty0 c 4 0; \
+         mkfifo -m 640 dev/initctl; ln dev/initctl pipe; echo name >etc/hostname; ln etc/hostname name",
+    );
+    let test = TestStore::new().await;
+    let loaded =
+        test.load_image(&image("test", vec![Layer::from_tar(base.clone())])).await.unwrap();
+    let root = &loaded.layers[0];
+    assert_eq!(names(root), ["dev", "etc", "name", "pipe"]);
+    assert_eq!(names(&root.join("dev")), ["initctl"]);
+    assert_eq!(stat(root.join("dev/initctl")).0, 0o010640);
+    assert_eq!(read(root.join("name")), "name\n");
+
+    // The layers above may speak of what is not there: take it away, put something else there.
+    let above = Layer::new()
+        .whiteout("dev/console")
+        .and_then(|l| l.file("dev/sda", 0o644, b"a file now"))
+        .and_then(|l| l.file("dev/tty0/console", 0o644, b"a directory now"))
+        .unwrap();
+    let loaded =
+        test.load_image(&image("above", vec![Layer::from_tar(base), above])).await.unwrap();
+    let mounted = Mounted::new(&loaded);
+    assert_eq!(names(&mounted.root.join("dev")), ["initctl", "sda", "tty0"]);
+    assert_eq!(read(mounted.root.join("dev/sda")), "a file now");
+    assert_eq!(names(&mounted.root.join("dev/tty0")), ["console"]);
+}
+
+#[tokio::test]
+async fn a_device_node_takes_the_place_of_what_its_layer_had_there() {
+    let entries = layer(&[
+        (b'0', "file", ""),
+        (b'3', "file", ""),
+        (b'0', "d/inside", ""),
+        (b'4', "d", ""),
+        // Links to it (BSD's tar writes such) are known by any way to it, and so are links to these.
+        (b'2', "here", "."),
+        (b'1', "link", "here/file"),
+        (b'0', "second", ""),
+        (b'1', "second", "/link"),
+        // Later ones replace it, and are real.
+        (b'3', "n", ""),
+        (b'0', "n", ""),
+        (b'1', "real", "n"),
+        // A whiteout speaks of lower layers: the name is still that of the device node.
+        (b'0', ".wh.file", ""),
+        (b'1', "third", "file"),
+    ]);
+    let test = TestStore::new().await;
+    let below = file_layer("file", b"below").file("second", 0o644, b"below").unwrap();
+    let loaded = test.load_image(&image("test", vec![below, entries])).await.unwrap();
+    let mounted = Mounted::new(&loaded);
+    // A lower layer's file of that name is seen: no whiteout is made, as one in a directory that only this layer has
+    // would be listed there.
+    let seen: Vec<_> =
+        names(&mounted.root).into_iter().filter(|n| !n.starts_with(".wh.")).collect();
+    assert_eq!(seen, ["here", "n", "real", "second"]);
+    assert_eq!(read(mounted.root.join("second")), "below");
+    assert_eq!(read(mounted.root.join("real")), "evil");
+}
+
+#[tokio::test]
+async fn device_nodes_are_bounded() {
+    let nodes = |count: usize| {
+        (0..count).fold(Layer::new(), |layer, n| {
+            layer.entry(&raw(b'3', &format!("dev/{n}"), "", 0), b"").unwrap()
+        })
+    };
+    let test = TestStore::new().await;
+    let loaded = test.load_image(&image("test", vec![nodes(65_536)])).await.unwrap();
+    assert_eq!(names(&loaded.layers[0].join("dev")), Vec::<String>::new());
+    let text = test.refusal(vec![nodes(65_537)]).await;
+    assert!(text.contains("more than 65536 device nodes"), "{text}");
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ pub(crate) struct Metadata<'a> {
 pub(super) enum Found {
     Nothing,
     Directory,
-    /// Ours: devices in archives are refused.
+    /// Ours: those in archives are left out.
     Whiteout,
     Other,
 }
