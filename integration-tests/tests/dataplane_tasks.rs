@@ -1,7 +1,7 @@
 //! Containers as their owners see them: what runs in them, exec, logs, limits, restarts.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Output, Stdio};
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::process::{Child, ChildStdout, Output, Stdio};
 use swarm_integration_tests::{Cluster, PATIENCE, Task, checks, eventually, image};
 use swarm_playground::Binaries;
 
@@ -38,13 +38,13 @@ fn run_script(c: &Cluster, name: &str, flags: &str, script: &str) {
     c.ctl_words(&words);
 }
 
-/// Waits until the tasks of a service are as wanted.
+/// Waits until a service has tasks, which it may not have when `service create --detach` returns, and they are as wanted.
 #[track_caller]
 fn wait_for(c: &Cluster, what: &str, service: &str, wanted: impl Fn(&[Task]) -> bool) -> Vec<Task> {
     eventually(what, || {
         let tasks = c.all_tasks(service);
         let shown = |t: &Task| format!("{} {} {} {:?}", t.name, t.state, t.desired, t.error);
-        if wanted(&tasks) {
+        if !tasks.is_empty() && wanted(&tasks) {
             Ok(tasks)
         } else {
             Err(format!("{:#?}", tasks.iter().map(shown).collect::<Vec<_>>()))
@@ -148,14 +148,18 @@ fn logs_are_tailed_and_followed(c: &Cluster) {
         let prefix = format!("{}.{}@{}", task.name, task.hostname(), task.node);
         assert!(c.ctl("service logs --tail 1 talker").contains(&prefix));
     }
-    let followed = follow(c, &["--tail", "0", "talker"], 20);
-    for task in c.tasks("talker") {
-        let lines: Vec<&String> =
-            followed.iter().filter(|line| line.contains(task.hostname())).collect();
-        let numbers =
-            lines.iter().map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap());
-        let numbers: Vec<u32> = numbers.collect();
-        assert!(numbers.len() > 2, "{followed:?}");
+    let talkers = c.tasks("talker");
+    let mut follower = Follower::start(c, &["--tail", "0", "talker"]);
+    let mut followed: Vec<String> = Vec::new();
+    let of = |lines: &[String], task: &Task| -> Vec<u32> {
+        let lines = lines.iter().filter(|line| line.contains(task.hostname()));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect()
+    };
+    // Nodes do not begin at the same time.
+    while talkers.iter().any(|task| of(&followed, task).len() < 5) {
+        followed.push(follower.next().unwrap_or_else(|| panic!("it ends: {followed:?}")));
+    }
+    for numbers in talkers.iter().map(|task| of(&followed, task)) {
         assert!(
             numbers.windows(2).all(|pair| pair[1] == pair[0] + 1),
             "lines are lost: {numbers:?}"
@@ -163,19 +167,35 @@ fn logs_are_tailed_and_followed(c: &Cluster) {
     }
 }
 
-/// The first lines of `service logs --follow`.
-fn follow(c: &Cluster, words: &[&str], count: usize) -> Vec<String> {
-    let swarmctl = Binaries::locate().unwrap().swarmctl;
-    let mut command = c.node(1).command("timeout").unwrap();
-    command.arg(PATIENCE.as_secs().to_string()).arg(swarmctl);
-    command.args(["service", "logs", "-f"]).args(words).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let reader = BufReader::new(child.stdout.take().unwrap());
-    let lines: Vec<String> = reader.lines().take(count).map(Result::unwrap).collect();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(lines.len(), count, "{lines:?}");
-    lines
+/// `service logs --follow`.
+struct Follower {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Follower {
+    fn start(c: &Cluster, words: &[&str]) -> Self {
+        let swarmctl = Binaries::locate().unwrap().swarmctl;
+        let mut command = c.node(1).command("timeout").unwrap();
+        command.arg(PATIENCE.as_secs().to_string()).arg(swarmctl);
+        command.args(["service", "logs", "-f"]).args(words).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// The next line; none once it has ended, at the latest when patience does.
+    fn next(&mut self) -> Option<String> {
+        self.lines.next().map(Result::unwrap)
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // It may have ended; what it was to tell is told already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 fn limits_are_set_and_an_oom_kill_is_told(c: &Cluster) {
@@ -233,7 +253,7 @@ fn tasks_are_asked_to_end_and_killed_after_the_grace_period(c: &Cluster) {
     let deaf = "trap '' TERM; echo ready; while true; do sleep 0.1; done";
     run_script(c, "polite", "", polite);
     run_script(c, "deaf", "--stop-grace-period 1s", deaf);
-    for (service, script, last_words) in [("polite", polite, "asked"), ("deaf", deaf, "ready")] {
+    for (service, script, last_words) in [("polite", polite, Some("asked")), ("deaf", deaf, None)] {
         eventually("the script", || {
             let said = c.ctl(&format!("service logs --raw {service}"));
             if said == "ready\n" { Ok(()) } else { Err(said) }
@@ -243,14 +263,13 @@ fn tasks_are_asked_to_end_and_killed_after_the_grace_period(c: &Cluster) {
             1 => Ok(()),
             other => Err(format!("{other} run")),
         });
-        let followed = std::thread::scope(|scope| {
-            let lines = if last_words == "asked" { 2 } else { 1 };
-            let follower =
-                scope.spawn(move || follow(c, &["--tail", "all", "--raw", service], lines));
-            c.ctl(&format!("service scale -q {service}=0"));
-            follower.join().unwrap()
-        });
-        assert_eq!(followed.last().map(String::as_str), Some(last_words));
+        // It has begun before the task ends: there is no log of a task that is gone.
+        let mut follower = Follower::start(c, &["--tail", "all", "--raw", service]);
+        assert_eq!(follower.next().as_deref(), Some("ready"));
+        c.ctl(&format!("service scale -q {service}=0"));
+        if let Some(last_words) = last_words {
+            assert_eq!(follower.next().as_deref(), Some(last_words));
+        }
         eventually("the end of the script", || match running(c, script) {
             0 => Ok(()),
             left => Err(format!("{left} run")),

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::Stream;
 use super::changes::Subscription;
-use super::cursor::{Cursor, Filter};
+use super::cursor::Cursor;
 use crate::spec::ContainerState;
 
 /// Lines buffered for a slow reader; the rest waits in the files.
@@ -73,8 +73,8 @@ impl tokio_stream::Stream for LogStream {
     }
 }
 
-/// Starts reading the logs in `dir`; `changes` makes it follow until `state` says that the container has ended. What is
-/// printed after this returns is new to `tail`.
+/// Starts reading the logs in `dir`. With `follow`, `changes` wakes it until `state` says that the container has ended.
+/// What is printed after this returns is new to `tail`, and only for followers.
 pub(crate) async fn open(
     dir: PathBuf,
     options: LogOptions,
@@ -82,8 +82,7 @@ pub(crate) async fn open(
     state: watch::Receiver<ContainerState>,
 ) -> io::Result<LogStream> {
     let (sender, receiver) = mpsc::channel(BUFFERED);
-    let filter = Filter::new(&options);
-    let cursor = blocking(move || Cursor::open(dir, filter, options.tail)).await?;
+    let cursor = blocking(move || Cursor::open(dir, &options)).await?;
     tokio::spawn(async move {
         if let Err(e) = run(cursor, changes, state, &sender).await {
             // A reader that has gone needs no error.
