@@ -1,9 +1,7 @@
 //! What a node remembers of its managers' words over a restart of `swarmd`: with it, balancing and DNS go
 //! on even if no manager answers.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -76,15 +74,9 @@ impl MemoryFile {
 
     /// Writes it anew. A crash leaves the former or the new one; the loss of power may leave none.
     fn save(&self, memory: &Memory) -> io::Result<()> {
-        let new = self.0.with_extension("new");
-        // It holds keys. What a crash left behind may have been made by an older version, readable.
-        match std::fs::remove_file(&new) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(&codec::encode(memory))?;
-        std::fs::rename(&new, &self.0)
+        // Not synced: it is written many times a second while much changes, on the disk that a manager's log is on, and
+        // what it holds a manager will say again. It holds keys: nobody else may read it.
+        swarm_durable::replace_unsynced(&self.0, &codec::encode(memory), 0o600)
     }
 
     /// On a thread for such work; in place where there is but one.
@@ -162,6 +154,6 @@ mod tests {
         keeping.await.unwrap();
         assert_eq!(file.load(&"a".into()), Memory { changes: 0, ..memory("a", 49) });
         assert_eq!(*changes.borrow(), 49);
-        assert!(!file.0.with_extension("new").exists());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 }

@@ -10,7 +10,7 @@ use crate::config::ConfigFile;
 use crate::digest::{Digest, ImageId};
 use crate::error::{Error, Result};
 use crate::image::{Image, ImageSummary, Removed};
-use crate::index::{Index, Record, write_durably};
+use crate::index::{Index, Record};
 use crate::layers::Layers;
 use crate::lease::{Lease, Leases};
 use crate::platform::Platform;
@@ -64,7 +64,7 @@ impl Catalog {
         let mut index = self.index().clone();
         for addition in additions {
             let path = self.config_path(&addition.id);
-            write_durably(&path, &addition.config)
+            swarm_durable::replace(&path, &addition.config, 0o644)
                 .map_err(Error::io(format!("write {}", path.display())))?;
             let names = addition.references.iter().map(Reference::key);
             index.add(addition.id, self.record(addition)?, names);

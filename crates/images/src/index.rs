@@ -1,8 +1,8 @@
 //! The store's index: which images there are and what they are called. One JSON file, replaced whole and durably.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ impl Index {
         let action = || Error::io(format!("write image index {}", dir.join(FILE).display()));
         let data = serde_json::to_vec_pretty(&Self { version: VERSION, ..self.clone() });
         let data = data.map_err(|error| action()(error.into()))?;
-        write_durably(&dir.join(FILE), &data).map_err(action())
+        swarm_durable::replace(&dir.join(FILE), &data, 0o644).map_err(action())
     }
 
     /// Adds an image under its names, which may have meant another one before.
@@ -83,24 +83,6 @@ impl Index {
     /// Every layer some image needs.
     pub(crate) fn layers(&self) -> BTreeSet<Digest> {
         self.images.values().flat_map(|record| record.layers.iter().copied()).collect()
-    }
-}
-
-/// Replaces the file at `path`: temporary file, fsync, rename, fsync of the folder.
-pub(crate) fn write_durably(path: &Path, data: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(data)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    sync_parent(path)
-}
-
-/// Makes a rename in the folder of `path` durable.
-pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
     }
 }
 

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::error::{Error, Result};
-use crate::index::{sync_parent, write_durably};
 use crate::lease::Leases;
 use crate::reaper::Reaper;
 use crate::rooted::OPAQUE;
@@ -139,7 +138,7 @@ impl Layers {
         }
         let about = scratch.path().join("layer.json");
         let data = format!("{{\"size\":{}}}\n", unpacked.size);
-        write_durably(&about, data.as_bytes())
+        swarm_durable::replace(&about, data.as_bytes(), 0o644)
             .map_err(Error::io(format!("write {}", about.display())))?;
         self.publish(layer, &scratch)
     }
@@ -153,7 +152,9 @@ impl Layers {
         match fs::rename(scratch.path(), &home) {
             // Somebody else unpacked the same layer meanwhile: it has the same content.
             Err(_) if self.has(layer) => Ok(()),
-            other => other.and_then(|()| sync_parent(&home)).map_err(Error::io(action())),
+            other => other
+                .and_then(|()| swarm_durable::sync_folder(&self.layers))
+                .map_err(Error::io(action())),
         }
     }
 

@@ -9,8 +9,7 @@
 //! in it, and must not use them again.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -127,17 +126,8 @@ fn read(path: &Path) -> Result<Option<Record>, Error> {
 }
 
 fn write(path: &Path, record: &Record) -> Result<(), Error> {
-    let temporary = path.with_extension("new");
     let bytes = serde_json::to_vec(record).expect("numbers and text");
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.write_all(&bytes)?;
-        file.sync_all()
-    });
-    written.map_err(|e| Error::file("write", &temporary, e))?;
-    fs::rename(&temporary, path).map_err(|e| Error::file("replace", path, e))?;
-    let directory = path.parent().expect("the file is in a directory");
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|e| Error::file("sync", directory, e))
+    swarm_durable::replace(path, &bytes, 0o600).map_err(|e| Error::file("write", path, e))
 }
 
 #[cfg(test)]
@@ -246,9 +236,9 @@ mod tests {
         let mut ledger = open(&run_dir);
         let incarnation = ledger.incarnation();
         spend(&mut ledger, &key(1));
-        fs::create_dir(run_dir.path().join("ipsec.new")).unwrap();
+        fs::create_dir(run_dir.path().join("ipsec.json.new")).unwrap();
         let error = ledger.turn(&[key(1).fingerprint()], [7].into_iter()).unwrap_err().to_string();
-        assert!(error.starts_with("write ") && error.contains("ipsec.new"), "{error}");
+        assert!(error.starts_with("write ") && error.contains("ipsec.json"), "{error}");
         assert_eq!(ledger.incarnation(), incarnation);
         assert_eq!(ledger.record.spent.len(), 1);
     }

@@ -7,9 +7,9 @@ use crate::name::parse_leaf;
 use crate::root::chain_from_pem;
 use crate::{NodeIdentity, PeerIdentity, PkiError, RootCert};
 use rustls::pki_types::pem::{PemObject, SectionKind};
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 
@@ -171,30 +171,14 @@ fn split(text: &str) -> Result<(String, String), PkiError> {
     }
 }
 
-/// Replaces `dir/name`: a new file, synced, renamed over the old one, and the folder synced.
+/// Replaces `dir/name`, durably; the directory is made if it is missing.
 fn write_atomic(dir: &Path, name: &str, content: &[u8], mode: u32) -> Result<(), PkiError> {
-    let (path, temporary) = (dir.join(name), dir.join(format!(".{name}.new")));
-    let failed = |action: &'static str, path: &Path| {
-        let path = path.to_owned();
-        move |source| PkiError::Io { action, path, source }
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("create", dir))?;
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
-            .open(&temporary)?;
-        // A leftover of a crash keeps its old mode when opened again, and the umask may have taken
-        // bits away.
-        file.set_permissions(Permissions::from_mode(mode))?;
-        file.write_all(content)?;
-        file.sync_all()
-    };
-    write().map_err(failed("write", &temporary))?;
-    fs::rename(&temporary, &path).map_err(failed("replace", &path))?;
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("sync", dir))
+    let failed =
+        |action: &'static str, path: PathBuf| move |source| PkiError::Io { action, path, source };
+    let create = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    create.map_err(failed("create", dir.to_owned()))?;
+    let path = dir.join(name);
+    swarm_durable::replace(&path, content, mode).map_err(failed("write", path))
 }
 
 #[cfg(test)]

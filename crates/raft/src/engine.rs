@@ -5,7 +5,7 @@
 
 use std::{
     fs::{File, TryLockError},
-    io::{self, Write},
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -258,12 +258,8 @@ fn read_current(dir: &Path) -> io::Result<Option<Current>> {
 }
 
 fn write_current(dir: &Path, generation: u64) -> io::Result<Current> {
-    let temporary = dir.join("current.tmp");
-    let mut file = File::create(&temporary)?;
-    writeln!(file, "{generation}{SEALED}")?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, dir.join("current"))?;
-    File::open(dir)?.sync_all()?;
+    let content = format!("{generation}{SEALED}\n");
+    swarm_durable::replace(&dir.join("current"), content.as_bytes(), 0o600)?;
     Ok(Current { generation, sealed: true })
 }
 

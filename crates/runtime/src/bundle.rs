@@ -1,8 +1,8 @@
 //! The files of one container. `<run_dir>/<id>` (the bundle, best on tmpfs) holds what daemon and shim tell each other;
 //! `<state_dir>/<id>` holds what may grow: the writable layer and the logs.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -136,12 +136,11 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), RuntimeError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("set the mode of", path)
 }
 
-/// Writes `value` so that readers see either the old file or the whole new one.
+/// Writes `value` so that readers see either the old file or the whole new one. Not synced: where bundles are is empty
+/// after a loss of power.
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RuntimeError> {
     let bytes = serde_json::to_vec(value).map_err(io::Error::from).at("encode", path)?;
-    let temporary = path.with_extension("tmp");
-    File::create(&temporary).and_then(|mut f| f.write_all(&bytes)).at("write", &temporary)?;
-    fs::rename(&temporary, path).at("replace", path)
+    swarm_durable::replace_unsynced(path, &bytes, 0o600).at("write", path)
 }
 
 /// Reads a file written by [`write_json`]; none if there is no such file.

@@ -1,8 +1,8 @@
 //! What a node knows of itself over restarts: `node.json` in its state directory, beside its
 //! certificate.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,14 +84,7 @@ impl NodeFiles {
     /// Writes the configuration: all of it or nothing, also over a loss of power.
     pub(crate) fn save(&self, config: &NodeConfig) -> Result<()> {
         let path = self.dir.join(FILE);
-        let write = || -> io::Result<()> {
-            let new = path.with_extension("new");
-            let mut file = File::create(&new)?;
-            file.write_all(&serde_json::to_vec_pretty(config)?)?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            File::open(&self.dir)?.sync_all()
-        };
+        let write = || swarm_durable::replace(&path, &serde_json::to_vec_pretty(config)?, 0o644);
         write().with_context(|| format!("cannot write {}", path.display()))
     }
 
@@ -125,8 +118,8 @@ impl NodeFiles {
 
     /// After a loss of power, too, there is what is there now.
     fn sync(&self) -> Result<()> {
-        let synced = File::open(&self.dir).and_then(|dir| dir.sync_all());
-        synced.with_context(|| format!("cannot sync {}", self.dir.display()))
+        swarm_durable::sync_folder(&self.dir)
+            .with_context(|| format!("cannot sync {}", self.dir.display()))
     }
 }
 

@@ -1,9 +1,8 @@
 //! The file with the key that a manager's Raft files are encrypted with, beside them. The key is in clear, or sealed
 //! with the swarm's unlock key.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
@@ -107,23 +106,7 @@ impl KeyFile {
             None => STANDARD.encode(key.bytes()),
         };
         let content = Content { key: kept, locked: lock.is_some(), revision };
-        self.replace(&content).with_context(|| format!("cannot write {}", self.path.display()))
-    }
-
-    /// All of it or nothing, also over a loss of power.
-    fn replace(&self, content: &Content) -> io::Result<()> {
-        let new = self.path.with_extension("new");
-        match fs::remove_file(&new) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(&serde_json::to_vec(content)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        match self.path.parent() {
-            Some(dir) => File::open(dir)?.sync_all(),
-            None => Ok(()),
-        }
+        let write = || swarm_durable::replace(&self.path, &serde_json::to_vec(&content)?, 0o600);
+        write().with_context(|| format!("cannot write {}", self.path.display()))
     }
 }
