@@ -1,17 +1,23 @@
 //! Kills a process that loads and removes images, again and again: what the next one finds is whole.
+//!
+//! That process is this program, too, called with a directory; so it has a `main` of its own.
 
 mod support;
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use libtest_mimic::{Arguments, Trial};
 use support::{file_layer, image, names, noise, oci, read};
 use swarm_images::archive::{Built, Compression};
 use swarm_images::{ImageStore, Options, Platform};
+use tokio::runtime::Runtime;
 
-const DIR: &str = "SWARM_IMAGES_CRASH_DIR";
+/// The first argument of the process that is killed; a directory follows.
+const WORK: &str = "work-until-killed";
 const IMAGES: u64 = 6;
 
 /// Two layers of its own, one shared with all.
@@ -27,12 +33,25 @@ fn numbered(n: u64) -> Built {
     image(&format!("image:{n}"), layers)
 }
 
-/// Not a test by itself: the process that is killed.
-#[tokio::test]
-async fn work_until_killed() {
-    let Some(dir) = std::env::var_os(DIR) else { return };
-    let store =
-        ImageStore::open(Path::new(&dir), Options::default()).await.expect("open the store");
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let runtime = Runtime::new().expect("start a runtime");
+    if let [_, word, dir] = words.as_slice()
+        && word == WORK
+    {
+        runtime.block_on(work_until_killed(Path::new(dir)));
+        return ExitCode::SUCCESS;
+    }
+    let test = move || {
+        runtime.block_on(nothing_half_done_survives_a_kill());
+        Ok(())
+    };
+    let tests = vec![Trial::test("nothing_half_done_survives_a_kill", test)];
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}
+
+async fn work_until_killed(dir: &Path) {
+    let store = ImageStore::open(dir, Options::default()).await.expect("open the store");
     for n in (0..IMAGES).cycle() {
         let archive = std::io::Cursor::new(oci(&numbered(n)));
         store.load(archive, &Platform::host()).await.expect("load");
@@ -40,17 +59,12 @@ async fn work_until_killed() {
     }
 }
 
-#[tokio::test]
 async fn nothing_half_done_survives_a_kill() {
     let dir = tempfile::tempdir().expect("make a temporary directory");
     let mut seen = 0;
     for round in 0..20 {
         let mut child = Command::new(std::env::current_exe().expect("own path"));
-        child
-            .args(["--exact", "work_until_killed"])
-            .env(DIR, dir.path())
-            .stdout(Stdio::null())
-            .process_group(0);
+        child.arg(WORK).arg(dir.path()).process_group(0);
         let mut child = child.spawn().expect("start the worker");
         // Not a condition: each round kills at another moment of the work.
         tokio::time::sleep(Duration::from_millis(40 + round * 13 % 150)).await;

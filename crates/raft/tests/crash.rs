@@ -1,4 +1,6 @@
 //! Processes killed in the middle of writing: what they acknowledged must be there afterwards.
+//!
+//! Those processes are this program, too, called as a manager; so it has a `main` of its own.
 #![allow(missing_docs)]
 
 mod support;
@@ -6,40 +8,66 @@ mod support;
 use std::{
     collections::HashSet,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Stdio},
+    path::Path,
+    process::{Child, ChildStdin, Command, ExitCode, Stdio},
     sync::mpsc::{Receiver, channel},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use libtest_mimic::{Arguments, Trial};
 use support::{Journal, Node};
 use swarm_raft::{Options, Raft};
 use tempfile::tempdir;
 use tokio::io::AsyncBufReadExt;
 
-const DIR: &str = "SWARM_RAFT_CRASH_DIR";
-const ID: &str = "SWARM_RAFT_CRASH_ID";
-const ADDR: &str = "SWARM_RAFT_CRASH_ADDR";
+/// The first argument of a manager; a directory, its id and its address follow.
+const MANAGER: &str = "manager-to-be-killed";
 const PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().collect();
+    if let [_, word, dir, id, addr] = words.as_slice()
+        && word == MANAGER
+    {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(manage(Path::new(dir), id.parse().unwrap(), addr));
+        return ExitCode::SUCCESS;
+    }
+    let test = |name: &str, run: fn()| {
+        Trial::test(name, move || {
+            run();
+            Ok(())
+        })
+    };
+    let tests = vec![
+        test(
+            "a_manager_killed_again_and_again_loses_nothing",
+            a_manager_killed_again_and_again_loses_nothing,
+        ),
+        test(
+            "another_leads_soon_after_the_leader_is_killed",
+            another_leads_soon_after_the_leader_is_killed,
+        ),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
+}
 
 fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "\n> {line}").unwrap();
+    writeln!(out, "{line}").unwrap();
     out.flush().unwrap();
 }
 
-/// Not a test of its own: a manager that the tests below start, command on its standard input, and kill.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_process_to_be_killed() {
-    let Some(dir) = std::env::var_os(DIR) else { return };
-    let id = std::env::var(ID).unwrap().parse().unwrap();
+/// A manager that the tests command on its standard input, and kill.
+async fn manage(dir: &Path, id: u64, addr: &str) {
     let options = Options {
         snapshot_every: 150,
         keep_entries: 20,
-        ..Options::new(id, PathBuf::from(dir).join(format!("manager-{id}")), support::key(id))
+        ..Options::new(id, dir.join(format!("manager-{id}")), support::key(id))
     };
-    let node = Node::try_start(options, &std::env::var(ADDR).unwrap()).await.unwrap();
+    let node = Node::try_start(options, addr).await.unwrap();
     say(&format!("addr {}", node.addr));
     let mut lines = tokio::io::BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await.unwrap() {
@@ -103,8 +131,8 @@ impl Drop for Manager {
 impl Manager {
     fn start(dir: &Path, id: u64, addr: &str) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "the_process_to_be_killed", "--nocapture"])
-            .envs([(DIR, dir.as_os_str()), (ID, id.to_string().as_ref()), (ADDR, addr.as_ref())])
+            .args([MANAGER.as_ref(), dir.as_os_str()])
+            .args([&id.to_string(), addr])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -113,8 +141,7 @@ impl Manager {
         let commands = process.stdin.take().unwrap();
         let (sender, lines) = channel();
         std::thread::spawn(move || {
-            let said = output.lines().map_while(Result::ok);
-            for line in said.filter_map(|line| line.strip_prefix("> ").map(str::to_owned)) {
+            for line in output.lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {
                     return;
                 }
@@ -178,7 +205,6 @@ fn assert_all(acknowledged: &[String], present: &HashSet<String>) {
     assert!(lost.is_empty(), "{} of {} are lost: {lost:?}", lost.len(), acknowledged.len());
 }
 
-#[test]
 fn a_manager_killed_again_and_again_loses_nothing() {
     let dir = tempdir().unwrap();
     let mut acknowledged = Vec::new();
@@ -195,7 +221,6 @@ fn a_manager_killed_again_and_again_loses_nothing() {
     assert_all(&acknowledged, &manager.list());
 }
 
-#[test]
 fn another_leads_soon_after_the_leader_is_killed() {
     let dir = tempdir().unwrap();
     let mut managers: Vec<Manager> =
