@@ -3,6 +3,7 @@
 mod bench;
 mod binaries;
 mod chaos;
+mod checks;
 mod demo;
 mod deny;
 mod interrupt;

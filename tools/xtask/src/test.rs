@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that must hold before a change goes in. `.ci/run` is this.
 
 use crate::binaries::{build_whoami, target_dir};
+use crate::checks::{Checks, ChecksFile};
 use crate::deny;
 use crate::packages;
 use crate::run::{cargo, status, succeeds};
@@ -8,13 +9,14 @@ use crate::vm;
 use anyhow::{Result, bail};
 use clap::Args;
 use std::process::Command;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 /// The package whose tests are whole clusters: one at a time.
 const CLUSTER_TESTS: &str = "swarm-integration-tests";
 
 /// Options of `cargo xtask test`.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Options {
     /// Leave out the tests of whole clusters, simulated ones too, and those in the VM
     #[arg(long)]
@@ -25,6 +27,32 @@ pub(crate) struct Options {
     /// Run only tests whose names contain this; formatting, lints and dependencies are left out
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// Run only one check of those that share a cluster, as the summary names it
+    #[arg(long, value_name = "PROGRAM/CHECK", conflicts_with_all = ["unit", "filter"])]
+    check: Option<CheckName>,
+}
+
+/// A check, such as `dns/unknown_names_do_not_exist`.
+#[derive(Clone, Debug)]
+struct CheckName {
+    program: String,
+    check: String,
+}
+
+impl FromStr for CheckName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (program, check) = text.split_once('/').ok_or("want PROGRAM/CHECK")?;
+        Ok(Self { program: program.to_owned(), check: check.to_owned() })
+    }
+}
+
+impl Options {
+    /// Whether all tests are asked for.
+    fn is_whole(&self) -> bool {
+        self.filter.is_none() && self.check.is_none()
+    }
 }
 
 /// Runs every step even if an earlier one failed, but no test on a build that failed; fails if any did.
@@ -34,7 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let mut report = Report::default();
     let ready = report.step("packages", packages::install) && {
-        if options.filter.is_none() {
+        if options.is_whole() {
             report.step("formatting", || status(cargo().args(["fmt", "--all", "--check"])));
             report.step("dependencies", deny::run);
             report.step("lints", lints);
@@ -43,15 +71,18 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     };
     if ready {
         let nextest = succeeds(cargo().args(["nextest", "--version"]));
+        let checks = ChecksFile::begin()?;
         for (name, mut command) in test_commands(options, nextest) {
+            checks.hand_to(&mut command);
             report.step(name, || status(&mut command));
         }
-        if !options.unit && options.filter.is_none() {
+        report.checks = checks.read()?;
+        if !options.unit && options.is_whole() {
             report.step("simulation", crate::sim::test);
         }
         if options.no_vm {
             println!("\nleft out, as asked by --no-vm: the tests in the VM");
-        } else if !options.unit && options.filter.is_none() {
+        } else if !options.unit && options.is_whole() {
             report.step("tests in the VM", || vm::test(None));
         }
     }
@@ -78,6 +109,12 @@ fn build() -> Result<()> {
 
 /// With nextest `.config/nextest.toml` says what runs alone; `cargo test` needs two runs for that.
 fn test_commands(options: &Options, nextest: bool) -> Vec<(&'static str, Command)> {
+    if let Some(CheckName { program, check }) = &options.check {
+        let mut one = cargo();
+        one.args(if nextest { ["nextest", "run"].as_slice() } else { &["test", "--quiet"] });
+        one.args(["-p", CLUSTER_TESTS, "--test", program]).env("SWARM_CHECK", check);
+        return vec![("check", one)];
+    }
     let filter = options.filter.as_deref();
     let exclude: &[&str] = if options.unit { &["--exclude", CLUSTER_TESTS] } else { &[] };
     if nextest {
@@ -103,6 +140,7 @@ fn test_commands(options: &Options, nextest: bool) -> Vec<(&'static str, Command
 #[derive(Default)]
 struct Report {
     steps: Vec<(&'static str, Duration, Result<()>)>,
+    checks: Checks,
 }
 
 impl Report {
@@ -116,7 +154,7 @@ impl Report {
     }
 
     fn finish(self) -> Result<()> {
-        println!();
+        println!("\n{}", self.checks);
         let mut failed = Vec::new();
         for (name, took, outcome) in self.steps {
             let word = if outcome.is_ok() { "ok" } else { "FAILED" };
@@ -148,8 +186,7 @@ mod tests {
 
     #[test]
     fn clusters_are_tested_one_at_a_time_without_nextest() {
-        let lines =
-            lines(&Options { unit: false, no_vm: false, filter: Some("dns".into()) }, false);
+        let lines = lines(&Options { filter: Some("dns".into()), ..Options::default() }, false);
         assert_eq!(lines.len(), 2);
         assert!(lines[0].contains("--exclude swarm-integration-tests dns"));
         assert!(lines[1].ends_with("-p swarm-integration-tests dns -- --test-threads 1"));
@@ -157,9 +194,21 @@ mod tests {
 
     #[test]
     fn unit_leaves_clusters_out() {
-        let options = Options { unit: true, no_vm: false, filter: None };
+        let options = Options { unit: true, ..Options::default() };
         assert!(lines(&options, true)[0].ends_with("--exclude swarm-integration-tests"));
         assert_eq!(lines(&options, false).len(), 1);
+    }
+
+    #[test]
+    fn one_check_runs_alone() {
+        let options = Options { check: Some("dns/ipv6".parse().unwrap()), ..Options::default() };
+        for (nextest, line) in [(true, "nextest run"), (false, "test --quiet")] {
+            let (_, command) = &test_commands(&options, nextest)[0];
+            assert!(command.get_envs().any(|(_, value)| value == Some("ipv6".as_ref())));
+            let wanted = format!("{line} -p swarm-integration-tests --test dns");
+            assert_eq!(lines(&options, nextest), [wanted]);
+        }
+        assert!("dns".parse::<CheckName>().is_err());
     }
 
     #[test]
