@@ -57,6 +57,7 @@ pub struct ServiceSpec {
 
 /// How many tasks a service has. Only additions are allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Modes", into = "Modes")]
 pub enum ServiceMode {
     /// A fixed number of tasks.
     Replicated(Replicated),
@@ -66,6 +67,26 @@ impl ServiceMode {
     /// A fixed number of tasks.
     pub fn replicated(replicas: u64) -> ServiceMode {
         ServiceMode::Replicated(Replicated { replicas })
+    }
+}
+
+/// Docker's shape: a field for each mode, of which one is there. None means one task.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Modes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replicated: Option<Replicated>,
+}
+
+impl From<Modes> for ServiceMode {
+    fn from(modes: Modes) -> ServiceMode {
+        ServiceMode::Replicated(modes.replicated.unwrap_or_default())
+    }
+}
+
+impl From<ServiceMode> for Modes {
+    fn from(ServiceMode::Replicated(replicated): ServiceMode) -> Modes {
+        Modes { replicated: Some(replicated) }
     }
 }
 

@@ -47,7 +47,8 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
     use swarm_model::{
-        IpamConfig, NetworkAttachmentConfig, NetworkSpec, RestartCondition, ServiceSpec,
+        IpamConfig, NetworkAttachmentConfig, NetworkSpec, RestartCondition, ServiceMode,
+        ServiceSpec,
     };
 
     fn service(document: &Value) -> Result<ServiceSpec, String> {
@@ -111,7 +112,7 @@ mod tests {
     fn whole_service() -> Value {
         let mut spec = ServiceSpec { name: "web".into(), ..ServiceSpec::default() };
         spec.labels.insert("a".into(), "b".into());
-        spec.mode.replicated.replicas = 3;
+        spec.mode = ServiceMode::replicated(3);
         let task = &mut spec.task_template;
         task.restart_policy.condition = RestartCondition::OnFailure;
         task.resources.limits.nano_cpus = 1;

@@ -149,8 +149,8 @@ impl Leader {
             match self.proposer.propose_as_leader(piece).await {
                 Ok(results) => {
                     // What another proposal overtook is decided anew from the state it left.
-                    let rejected = results.iter().filter_map(|result| result.as_ref().err());
-                    if let Some(rejected) = rejected.last() {
+                    let mut rejected = results.iter().filter_map(|result| result.as_ref().err());
+                    if let Some(rejected) = rejected.next_back() {
                         tracing::debug!("overtaken decision: {rejected}");
                         // What overtook it, as a node of other services, may not be an event of this one.
                         agenda.note(all_services(&self.store.read()));
