@@ -69,6 +69,7 @@ pub(super) fn spec(name: &str, replicas: u64, networks: &[&str]) -> ServiceSpec 
 }
 
 impl World {
+    #[expect(clippy::disallowed_methods, reason = "an instant has no other beginning")]
     pub(super) fn new(nodes: usize) -> World {
         let mut world = World {
             state: State::new(),
