@@ -12,6 +12,7 @@
 //! | `sandbox` | the same for a task's namespace |
 //! | `egress` | the way out: node-local bridge, masquerade |
 //! | `host` | is this node fit, what does it already use |
+//! | `listeners` | what listens in a task's namespace |
 //! | `port` | bridge ports of tasks |
 //! | `carrier` | waiting until a link carries frames |
 //! | `reaper` | deletes many links at the price of one |
@@ -29,6 +30,7 @@ mod egress;
 mod ensure;
 mod error;
 mod host;
+mod listeners;
 mod message;
 mod names;
 mod netns;
@@ -45,6 +47,7 @@ mod sysctl;
 pub use changes::Changes;
 pub use error::Error;
 pub use host::{InterfaceAddress, addresses, routes};
+pub use listeners::Listeners;
 pub use network::{Network, Remote};
 pub use overlay::{Existing, Options, Overlay, VXLAN_PORT};
 pub use sandbox::{Interface, Sandbox, SandboxHandle};

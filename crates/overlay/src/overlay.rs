@@ -10,6 +10,7 @@ use swarm_netns::Namespace;
 use crate::egress::{self, Egress};
 use crate::ensure::{self, Target};
 use crate::host::{self, InterfaceAddress};
+use crate::listeners::Listeners;
 use crate::names::{self, BRIDGE, EGRESS_BRIDGE, port_name};
 use crate::netns;
 use crate::observed::PortSettings;
@@ -248,6 +249,15 @@ impl Overlay {
     /// The namespace file of a task, whether it exists or not.
     pub fn sandbox_netns(&self, task: &str) -> PathBuf {
         self.inner.places.sandbox_path(task)
+    }
+
+    /// Opens a look at what listens in a task's namespace.
+    ///
+    /// # Errors
+    /// If the sandbox is not there, or the kernel cannot tell.
+    pub async fn listeners(&self, task: &str) -> Result<Listeners, Error> {
+        names::check_id("task", task)?;
+        Listeners::open(&self.inner.places.sandbox_path(task)).await
     }
 
     /// MTU in bytes of the interface that holds the data-path address.
