@@ -3,6 +3,8 @@
 //! Shape: OCI image spec, `config.md`; Docker's configurations have the same fields.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Deserializer};
 
@@ -30,6 +32,25 @@ pub struct ImageConfig {
     pub labels: BTreeMap<String, String>,
     /// `SIGTERM`, `SIGQUIT`, `15`; absent means SIGTERM.
     pub stop_signal: Option<String>,
+}
+
+/// The TCP ports that an entry of [`ImageConfig::exposed_ports`] names: `80`, `80/tcp`, `8000-8010/tcp`; none if it is of
+/// another protocol.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn tcp_ports(exposed: &str) -> Result<Option<RangeInclusive<u16>>, String> {
+    let bad = || format!("{exposed:?}, which is no PORT/PROTOCOL");
+    let (ports, protocol) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let port = |text: &str| text.parse::<NonZeroU16>().map(NonZeroU16::get).map_err(|_| bad());
+    let range = port(first)?..=port(last)?;
+    match protocol.to_ascii_lowercase().as_str() {
+        _ if range.is_empty() => Err(bad()),
+        "tcp" => Ok(Some(range)),
+        "udp" | "sctp" => Ok(None),
+        _ => Err(bad()),
+    }
 }
 
 /// A parsed configuration blob.
@@ -141,6 +162,23 @@ mod tests {
         assert!(file.config.entrypoint.is_empty() && file.config.volumes.is_empty());
         assert!(file.config.exposed_ports.contains("80/tcp"));
         assert_eq!(file.config.stop_signal.as_deref(), Some("SIGQUIT"));
+    }
+
+    #[test]
+    fn exposed_ports_are_numbers_ranges_and_protocols() {
+        for (text, expected) in [
+            ("80/tcp", Some(80..=80)),
+            ("80", Some(80..=80)),
+            ("443/TCP", Some(443..=443)),
+            ("8000-8010/tcp", Some(8000..=8010)),
+            ("53/udp", None),
+            ("9000/sctp", None),
+        ] {
+            assert_eq!(tcp_ports(text), Ok(expected), "{text}");
+        }
+        for bad in ["", "/tcp", "http/tcp", "0/tcp", "65536/tcp", "90-80/tcp", "80/", "80/tcp/x"] {
+            assert_eq!(tcp_ports(bad), Err(format!("{bad:?}, which is no PORT/PROTOCOL")));
+        }
     }
 
     #[test]

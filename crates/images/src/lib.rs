@@ -42,7 +42,7 @@ pub mod store;
 mod tar_stream;
 mod unpack;
 
-pub use config::ImageConfig;
+pub use config::{ImageConfig, tcp_ports};
 pub use digest::{Digest, ImageId};
 pub use error::{Error, Result};
 pub use image::{Image, ImageSummary, Loaded, Removed};
