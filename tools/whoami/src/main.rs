@@ -24,8 +24,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 whoami: says who answered whom
 
-  whoami [serve] [--port 80]
-      HTTP and UDP server. GET / (JSON: hostname, own and client address), /bytes?n=N, /slow?ms=N; POST /echo.
+  whoami [serve] [--port 80] [--after S]
+      HTTP and UDP server; with --after it begins to listen after S seconds. GET / (JSON: hostname, own and client address), /bytes?n=N, /slow?ms=N; POST /echo.
       A UDP packet is answered with a line: hostname, own address, client address. Ends on SIGTERM after requests in flight.
   whoami get [-n COUNT] [-c CONCURRENCY] [--duration S] [--interval MS] [--timeout S] [--keep-alive] [--resolve-once] [--summary] URL
       Calls URL, a new connection for each call. One call prints the body; several, or --summary, a JSON summary.

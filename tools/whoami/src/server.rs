@@ -5,8 +5,8 @@ use crate::http::{self, Head, MAX_BODY, read_body, read_head};
 use crate::{identity, sys, udp};
 use std::io::{self, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Threads here touch little of their stack; 50 copies of the server run on one machine.
@@ -17,12 +17,18 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_SLOW: Duration = Duration::from_secs(60);
 /// How long requests in flight are waited for: the longest there can be. The grace period of a task is the swarm's affair.
 const DRAIN_TIMEOUT: Duration = MAX_SLOW;
+/// How long a kept connection may take, at the end, to send one request more; that one is answered as its last.
+const LAST_REQUEST: Duration = Duration::from_millis(500);
 const CHUNK: usize = 16 * 1024;
 
 pub(crate) fn run(mut args: Args) -> Result<(), Failure> {
     let port = args.option::<u16>("--port")?.unwrap_or(80);
+    let after = args.seconds("--after")?;
     args.words::<0>("no further words")?;
     let signals = sys::EndSignals::block().map_err(Failure::failed)?;
+    if after.is_some_and(|after| signals.wait_for(after)) {
+        return Ok(());
+    }
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let busy = |e| Failure::failed(format!("cannot listen on {address}: {e}"));
     let listener = TcpListener::bind(address).map_err(busy)?;
@@ -47,26 +53,47 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
 /// Requests in flight. A connection counts from its arrival until its first answer, and during each later request.
 #[derive(Default)]
 struct Work {
-    in_flight: Mutex<usize>,
+    now: Mutex<Now>,
     changed: Condvar,
-    connections: AtomicUsize,
     ending: AtomicBool,
 }
 
+#[derive(Default)]
+struct Now {
+    in_flight: usize,
+    connections: usize,
+}
+
 impl Work {
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn begin(self: &Arc<Self>) -> InFlight {
-        *self.in_flight.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.now().in_flight += 1;
         InFlight(Arc::clone(self))
     }
 
+    /// Counts a connection; with how many there were before.
+    fn connect(self: &Arc<Self>) -> (Open, usize) {
+        let mut now = self.now();
+        now.connections += 1;
+        (Open(Arc::clone(self)), now.connections - 1)
+    }
+
+    /// A client may be sending on a connection that seems idle: it is not cut off in the middle of that.
     fn drain(&self) {
         self.ending.store(true, Ordering::Release);
-        let guard = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(guard, DRAIN_TIMEOUT, |n| *n > 0);
-        let (left, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if *left > 0 {
-            eprintln!("ending with {} requests in flight", *left);
+        self.wait_while(LAST_REQUEST, |now| now.connections > 0);
+        let left = self.wait_while(DRAIN_TIMEOUT, |now| now.in_flight > 0).in_flight;
+        if left > 0 {
+            eprintln!("ending with {left} requests in flight");
         }
+    }
+
+    fn wait_while(&self, most: Duration, is_so: impl Fn(&Now) -> bool) -> MutexGuard<'_, Now> {
+        let waited = self.changed.wait_timeout_while(self.now(), most, |now| is_so(now));
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
@@ -74,7 +101,17 @@ struct InFlight(Arc<Work>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        *self.0.in_flight.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.now().in_flight -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// An open connection.
+struct Open(Arc<Work>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.now().connections -= 1;
         self.0.changed.notify_all();
     }
 }
@@ -93,9 +130,10 @@ fn accept_forever(listener: &TcpListener, work: &Arc<Work>) {
         let first = work.begin();
         let work = Arc::clone(work);
         let connection = move || {
-            let number = work.connections.fetch_add(1, Ordering::Relaxed);
-            let served = serve(&stream, &work, first, number >= MAX_CONNECTIONS);
-            work.connections.fetch_sub(1, Ordering::Relaxed);
+            // Dropped last: the answer has been written and the connection shut down by then.
+            let (_open, others) = work.connect();
+            let served = serve(&stream, &work, first, others >= MAX_CONNECTIONS);
+            drop(stream);
             if let Err(error) = served.or_else(ignore_client_errors) {
                 eprintln!("connection: {error}");
             }

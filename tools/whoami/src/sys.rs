@@ -3,6 +3,7 @@
 use std::io;
 use std::net::UdpSocket;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::time::Duration;
 
 /// gethostname(2).
 pub(crate) fn hostname() -> String {
@@ -40,6 +41,18 @@ impl EndSignals {
         let mut signal = 0;
         // SAFETY: the set was initialised in `block`, the kernel writes one int to `signal`. Its only error, EINVAL, is for a set of invalid signals.
         unsafe { libc::sigwait(&raw const self.0, &raw mut signal) };
+    }
+
+    /// Blocks until one of them arrives, or for this time; whether one did.
+    pub(crate) fn wait_for(&self, time: Duration) -> bool {
+        let time = libc::timespec {
+            tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        };
+        // SAFETY: the set was initialised in `block`, and the time just now; nothing is to be written.
+        let signal =
+            unsafe { libc::sigtimedwait(&raw const self.0, std::ptr::null_mut(), &raw const time) };
+        signal > 0
     }
 }
 

@@ -132,6 +132,42 @@ fn it_ends_after_the_request_in_flight_and_does_not_wait_for_the_idle() {
 }
 
 #[test]
+fn a_kept_connection_gets_a_last_answer() {
+    let mut server = Server::start();
+    let mut kept = TcpStream::connect(server.address).unwrap();
+    write!(kept, "GET / HTTP/1.1\r\n\r\n").unwrap();
+    let mut answer = [0; 12];
+    kept.read_exact(&mut answer).unwrap();
+    server.terminate();
+    // Long enough for it to have heard of its end, if it were to take that at once.
+    std::thread::sleep(Duration::from_millis(100));
+    write!(kept, "GET /slow?ms=0 HTTP/1.1\r\n\r\n").unwrap();
+    let mut text = String::new();
+    kept.read_to_string(&mut text).unwrap();
+    assert!(text.contains("Connection: close"), "{text}");
+    assert!(server.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_late_server_listens_later_and_ends_at_once() {
+    let line = ["serve", "--port", "0", "--after", "1000"];
+    let mut late = Command::new(WHOAMI).args(line).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = late.id().to_string();
+    let started = Instant::now();
+    // A signal that comes before the program keeps signals back ends it as well, if less gracefully.
+    assert!(Command::new("kill").arg(&pid).status().unwrap().success());
+    late.wait().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(100));
+    let line = ["serve", "--port", "0", "--after", "0.1"];
+    let mut late = Command::new(WHOAMI).args(line).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(late.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.starts_with("listening on"), "{said}");
+    late.kill().unwrap();
+    late.wait().unwrap();
+}
+
+#[test]
 fn bad_requests_do_no_harm() {
     let server = Server::start();
     for request in [
