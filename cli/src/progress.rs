@@ -49,17 +49,24 @@ fn verify(progress: &Progress) -> String {
 }
 
 fn slot_line(slot: &SlotProgress, desired: u64) -> String {
-    let SlotProgress { slot: number, state, err } = slot;
-    let why = if err.is_empty() { String::new() } else { format!(": {err}") };
-    format!("{number}/{desired}: {state}{why}")
+    let SlotProgress { slot: number, state, .. } = slot;
+    match remark(slot) {
+        Some(remark) => format!("{number}/{desired}: {state}: {remark}"),
+        None => format!("{number}/{desired}: {state}"),
+    }
+}
+
+/// What there is to say of a slot beside its state: first what went wrong.
+fn remark(slot: &SlotProgress) -> Option<&str> {
+    [&slot.err, &slot.message].into_iter().find(|text| !text.is_empty()).map(String::as_str)
 }
 
 /// Why it does not go on is where the bar would be.
 fn slot_picture(slot: &SlotProgress, desired: u64) -> Line {
-    let SlotProgress { slot: number, state, err } = slot;
+    let SlotProgress { slot: number, state, .. } = slot;
     let head = format!("{number}/{desired}: {state:<9}");
-    if !err.is_empty() {
-        return Line::Text(format!("{head} {err}"));
+    if let Some(remark) = remark(slot) {
+        return Line::Text(format!("{head} {remark}"));
     }
     let reached = STATES.iter().position(|known| known == state).map_or(0, |at| at + 1);
     Line::Bar { head, done: reached as u64, of: STATES.len() as u64, tail: String::new() }
@@ -74,6 +81,7 @@ mod tests {
             slot: at as u64 + 1,
             state: (*state).to_owned(),
             err: if *state == "failed" { "no such file".to_owned() } else { String::new() },
+            message: String::new(),
         };
         Progress {
             desired: states.len() as u64,
@@ -100,6 +108,23 @@ mod tests {
             ]
         );
         assert_eq!(progress(0, &["new"; 21]).lines(), ["overall progress: 0 out of 21 tasks"]);
+    }
+
+    #[test]
+    fn what_is_waited_for_is_said_unless_there_is_an_error() {
+        let mut waiting = progress(0, &["starting", "failed"]);
+        for slot in &mut waiting.slots {
+            slot.message = "waiting for port 80".to_owned();
+        }
+        assert_eq!(
+            waiting.lines()[1..],
+            ["1/2: starting: waiting for port 80", "2/2: failed: no such file"]
+        );
+        let text = |text: &str| Line::Text(text.to_owned());
+        assert_eq!(
+            waiting.picture()[1..3],
+            [text("1/2: starting  waiting for port 80"), text("2/2: failed    no such file")]
+        );
     }
 
     #[test]

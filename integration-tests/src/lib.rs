@@ -39,5 +39,5 @@ pub use capture::Capture;
 pub use client::{Client, Task};
 pub use cluster::Cluster;
 pub use host::{containers, said, swarmd};
-pub use load::calls_while;
+pub use load::{calls_by_while, calls_while};
 pub use wait::{PATIENCE, eventually};

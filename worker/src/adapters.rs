@@ -1,16 +1,23 @@
 //! What the agent and the tasks need of a host, as interfaces: the real adapters are used by the daemon, a
 //! simulation brings a host of its own. Names and promises are those of the adapters.
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use ipnet::Ipv4Net;
 use swarm_balancer::Balancer;
 use swarm_dns::{DnsServer, NetworkNames, Scope};
 use swarm_images::{ImageConfig, ImageStore, Platform, PullPolicy, Reference};
 use swarm_overlay::{Changes, Existing, Sandbox};
-use swarm_runtime::{ContainerSpec, Exit, RuntimeError, StartError, Started};
+use swarm_runtime::{
+    ContainerSpec, ExecError, ExecReader, ExecSession, ExecSpec, ExecWriter, Exit, LogLine,
+    LogOptions, RuntimeError, StartError, Started,
+};
 
 use crate::encryption::Encryption;
 
@@ -55,6 +62,8 @@ pub trait Overlay: Send + Sync {
     fn network_netns(&self, network: &str) -> PathBuf;
     /// A sandbox's namespace.
     fn sandbox_netns(&self, task: &str) -> PathBuf;
+    /// Opens a look at what listens in a sandbox.
+    async fn listeners(&self, task: &str) -> Result<Box<dyn Listeners>, swarm_overlay::Error>;
     /// The MTU of the underlay.
     async fn underlay_mtu(&self) -> Result<u32, swarm_overlay::Error>;
     /// The host's routes.
@@ -102,12 +111,28 @@ impl Overlay for swarm_overlay::Overlay {
         self.sandbox_netns(task)
     }
 
+    async fn listeners(&self, task: &str) -> Result<Box<dyn Listeners>, swarm_overlay::Error> {
+        Ok(Box::new(self.listeners(task).await?))
+    }
+
     async fn underlay_mtu(&self) -> Result<u32, swarm_overlay::Error> {
         self.underlay_mtu().await
     }
 
     async fn routes(&self) -> Result<Vec<Ipv4Net>, swarm_overlay::Error> {
         self.routes().await
+    }
+}
+
+/// See [`swarm_overlay::Listeners`].
+pub trait Listeners: Send + Sync {
+    /// The TCP sockets that listen now.
+    fn now(&mut self) -> Result<Vec<SocketAddr>, swarm_overlay::Error>;
+}
+
+impl Listeners for swarm_overlay::Listeners {
+    fn now(&mut self) -> Result<Vec<SocketAddr>, swarm_overlay::Error> {
+        self.now()
     }
 }
 
@@ -154,8 +179,55 @@ pub trait Runtime: Send + Sync {
     async fn stop(&self, id: &str, grace: Duration) -> Result<Exit, RuntimeError>;
     /// Removes all that is left of it.
     async fn delete(&self, id: &str) -> Result<(), RuntimeError>;
+    /// What it prints and has printed.
+    async fn logs(&self, id: &str, options: LogOptions) -> Result<Logs, RuntimeError>;
+    /// Starts a further process in it, which runs.
+    async fn exec(&self, id: &str, spec: ExecSpec) -> Result<Exec, ExecError>;
     /// Removes what all containers shared.
     fn remove_cgroup_parent(&self);
+}
+
+/// Lines that a container printed.
+pub type Logs = BoxStream<'static, io::Result<LogLine>>;
+
+/// A process started by [`Runtime::exec`], with its ends of what it reads and writes; see [`ExecSession`].
+pub struct Exec {
+    /// Its standard input or terminal.
+    pub stdin: Option<ExecWriter>,
+    /// Its standard output, or all its output if it has a terminal.
+    pub stdout: Option<ExecReader>,
+    /// Its standard error; none if it has a terminal.
+    pub stderr: Option<ExecReader>,
+    /// The process. Dropping it kills it.
+    pub process: Box<dyn Process>,
+}
+
+impl From<ExecSession> for Exec {
+    fn from(mut session: ExecSession) -> Exec {
+        let (stdin, stdout) = (session.stdin.take(), session.stdout.take());
+        let stderr = session.stderr.take();
+        Exec { stdin, stdout, stderr, process: Box::new(session) }
+    }
+}
+
+/// See [`ExecSession`].
+#[tonic::async_trait]
+pub trait Process: Send {
+    /// Sets the size of its terminal, if it has one.
+    fn resize(&self, rows: u16, columns: u16) -> io::Result<()>;
+    /// Waits for its end; gives its exit code.
+    async fn wait(&mut self) -> Result<i32, ExecError>;
+}
+
+#[tonic::async_trait]
+impl Process for ExecSession {
+    fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
+        self.resize(rows, columns)
+    }
+
+    async fn wait(&mut self) -> Result<i32, ExecError> {
+        self.wait().await
+    }
 }
 
 #[tonic::async_trait]
@@ -174,6 +246,14 @@ impl Runtime for swarm_runtime::Runtime {
 
     async fn delete(&self, id: &str) -> Result<(), RuntimeError> {
         self.delete(id).await
+    }
+
+    async fn logs(&self, id: &str, options: LogOptions) -> Result<Logs, RuntimeError> {
+        Ok(self.logs(id, options).await?.boxed())
+    }
+
+    async fn exec(&self, id: &str, spec: ExecSpec) -> Result<Exec, ExecError> {
+        Ok(self.exec(id, spec).await?.into())
     }
 
     fn remove_cgroup_parent(&self) {

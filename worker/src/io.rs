@@ -1,23 +1,23 @@
 //! What managers ask of the node a task runs on: its logs, and commands run in it.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use swarm_pki::{PeerIdentity, require_manager};
 use swarm_proto::control::{
     ExecInput, ExecOutput, ExecStart, TerminalSize, exec_input, exec_output,
 };
 use swarm_proto::taskio::task_io_server::TaskIo;
 use swarm_proto::taskio::{LogLine, TaskLogsRequest};
-use swarm_runtime::{
-    ExecError, ExecReader, ExecSession, ExecSpec, LogOptions, LogStream, Runtime, RuntimeError,
-    Stream as LogOf,
-};
+use swarm_runtime::{ExecError, ExecReader, ExecSpec, LogOptions, RuntimeError, Stream as LogOf};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::adapters::{Exec, Logs, Runtime};
 use crate::managers::Managers;
 
 /// Messages that may wait for a slow reader.
@@ -28,7 +28,7 @@ const PIECE: usize = 16 << 10;
 /// The gRPC service.
 #[derive(Clone)]
 pub(crate) struct TaskIoService {
-    pub(crate) runtime: Runtime,
+    pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) managers: Managers,
 }
 
@@ -82,8 +82,8 @@ impl TaskIo for TaskIoService {
         let task = start.task.clone();
         let (sender, receiver) = mpsc::channel(QUEUE);
         match self.runtime.exec(&task, spec(start)).await {
-            Ok(session) => {
-                tokio::spawn(run(session, input, sender));
+            Ok(exec) => {
+                tokio::spawn(run(exec, input, sender));
             }
             // As a shell would: the message on standard error, 126 or 127 as the exit code.
             Err(e @ (ExecError::CommandNotFound(_) | ExecError::NotExecutable(_))) => {
@@ -112,7 +112,7 @@ fn no_logs(error: RuntimeError) -> Status {
     }
 }
 
-async fn send_lines(mut lines: LogStream, sender: mpsc::Sender<Result<LogLine, Status>>) {
+async fn send_lines(mut lines: Logs, sender: mpsc::Sender<Result<LogLine, Status>>) {
     loop {
         // A reader that left must not keep a follower of a silent log alive.
         let next = tokio::select! {
@@ -157,13 +157,12 @@ fn rows_and_columns(size: TerminalSize) -> (u16, u16) {
 type Output = mpsc::Sender<Result<ExecOutput, Status>>;
 
 /// Carries input and output until the command ends or the client is gone; then the command is ended.
-async fn run(mut session: ExecSession, input: Streaming<ExecInput>, sender: Output) {
-    let stdout = session.stdout.take();
-    let stderr = session.stderr.take();
+async fn run(mut exec: Exec, input: Streaming<ExecInput>, sender: Output) {
+    let (stdout, stderr) = (exec.stdout.take(), exec.stderr.take());
     let out = tokio::spawn(pump(stdout, sender.clone(), exec_output::Output::Stdout));
     let err = tokio::spawn(pump(stderr, sender.clone(), exec_output::Output::Stderr));
     let ended = {
-        let feeding = feed(&mut session, input);
+        let feeding = feed(&mut exec, input);
         tokio::select! {
             ended = feeding => ended,
             () = sender.closed() => return,
@@ -184,15 +183,12 @@ async fn run(mut session: ExecSession, input: Streaming<ExecInput>, sender: Outp
 }
 
 /// Feeds the command until it ends.
-async fn feed(
-    session: &mut ExecSession,
-    mut input: Streaming<ExecInput>,
-) -> Result<i32, ExecError> {
-    let mut stdin = session.stdin.take();
+async fn feed(exec: &mut Exec, mut input: Streaming<ExecInput>) -> Result<i32, ExecError> {
+    let mut stdin = exec.stdin.take();
     let mut listening = true;
     loop {
         let message = tokio::select! {
-            code = session.wait() => return code,
+            code = exec.process.wait() => return code,
             message = input.message(), if listening => message,
         };
         match message {
@@ -206,7 +202,7 @@ async fn feed(
             Ok(Some(ExecInput { input: Some(exec_input::Input::StdinClosed(_)) })) => stdin = None,
             Ok(Some(ExecInput { input: Some(exec_input::Input::Resize(size)) })) => {
                 let (rows, columns) = rows_and_columns(size);
-                if let Err(e) = session.resize(rows, columns) {
+                if let Err(e) = exec.process.resize(rows, columns) {
                     tracing::debug!("cannot resize a terminal: {e}");
                 }
             }

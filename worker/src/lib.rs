@@ -5,7 +5,7 @@
 //!   `memory` what outlives a restart;
 //! - `networks` and `container` translate what the managers say, purely;
 //! - `dataplane` programs overlay, balancer and DNS, `encryption` what of it must be encrypted;
-//! - `supervisor` and `task` run the tasks;
+//! - `supervisor` and `task` run the tasks, `readiness` tells whether they can serve;
 //! - `io` serves logs and consoles.
 
 #![forbid(unsafe_code)]
@@ -20,6 +20,7 @@ mod line;
 mod managers;
 mod memory;
 mod networks;
+mod readiness;
 mod reporter;
 mod session;
 mod supervisor;

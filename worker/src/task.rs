@@ -1,17 +1,20 @@
 //! One task on this node, from what the managers want of it to a container and back: it pulls the
-//! image, builds the sandbox, starts the container, waits, stops it, and says at each step how far it is.
+//! image, builds the sandbox, starts the container, waits until it can serve, stops it, and says at each step how
+//! far it is.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use swarm_dns::Scope;
 use swarm_images::Reference;
-use swarm_model::{ContainerStatus, NetworkId, Task, TaskState, TaskStatus, Timestamp};
-use swarm_runtime::{ContainerState, Exit, RuntimeError, StartError};
+use swarm_model::{ContainerStatus, NetworkId, Readiness, Task, TaskState, TaskStatus, Timestamp};
+use swarm_runtime::{ContainerState, Exit, RuntimeError, StartError, Started};
 use tokio::sync::watch;
 
 use crate::adapters::{Dns, Image, Images, Overlay, Runtime};
 use crate::container;
+use crate::readiness::Waiting;
 use crate::reporter::Reporter;
 
 /// What the supervisor wants of a task.
@@ -84,12 +87,12 @@ impl Supervised {
         let started = match found {
             Some(ContainerState::Running(started)) => {
                 self.pid = started.pid;
-                let adopted = self.adopt().await;
+                let waiting = self.adopt(started).await;
                 self.unsettled = None;
-                adopted
+                Ok(waiting)
             }
             // What became of it is what `wait` says, below.
-            Some(ContainerState::Exited(_) | ContainerState::Starting) => Ok(()),
+            Some(ContainerState::Exited(_) | ContainerState::Starting) => Ok(None),
             None if self.task.status.state >= TaskState::Starting => {
                 Err(Refusal::Failed("the container is gone: the node was restarted".into(), 137))
             }
@@ -99,7 +102,7 @@ impl Supervised {
             }
         };
         let end = match started {
-            Ok(()) => self.watch_over().await,
+            Ok(waiting) => self.watch_over(waiting).await,
             Err(Refusal::Stopped) => self.status(TaskState::Shutdown, "stopped before it ran"),
             Err(Refusal::Rejected(err)) => {
                 TaskStatus { err, ..self.status(TaskState::Rejected, "preparing") }
@@ -120,17 +123,17 @@ impl Supervised {
         self.dismantle().await;
     }
 
-    /// The way to a running container.
-    async fn start(&mut self) -> Result<(), Refusal> {
-        self.report(TaskState::Accepted, "accepted");
+    /// The way to a container that runs; if it is waited for, how.
+    async fn start(&mut self) -> Result<Option<Waiting>, Refusal> {
+        self.report(self.status(TaskState::Accepted, "accepted"));
         if self.is_told_to_stop() {
             return Err(Refusal::Stopped);
         }
-        self.report(TaskState::Preparing, "preparing");
+        self.report(self.status(TaskState::Preparing, "preparing"));
         let image = self.pull().await?;
         let (config, layers) = (image.config.clone(), image.layers.clone());
         self.image = Some(image);
-        self.report(TaskState::Starting, "starting");
+        self.report(self.status(TaskState::Starting, "starting"));
         let sandbox =
             container::sandbox(&self.task, &*self.tools.networks).map_err(Refusal::Rejected)?;
         let netns = self
@@ -143,8 +146,11 @@ impl Supervised {
         let spec = container::container(&self.task, &config, layers, netns);
         let started = self.tools.runtime.start(&spec).await.map_err(refused)?;
         self.pid = started.pid;
-        self.report(TaskState::Running, "started");
-        Ok(())
+        let waiting = Waiting::of(&self.task, &config, started.started_at);
+        if waiting.is_none() {
+            self.report_running(Readiness::Unchecked, "started");
+        }
+        Ok(waiting)
     }
 
     fn reference(&self) -> Result<Reference, swarm_images::ReferenceError> {
@@ -163,8 +169,9 @@ impl Supervised {
         }
     }
 
-    /// Takes a running container over from an earlier `swarmd`: nothing of it is touched.
-    async fn adopt(&mut self) -> Result<(), Refusal> {
+    /// Takes a running container over from an earlier `swarmd`: nothing of it is touched. If that one still waited for
+    /// it, so does this.
+    async fn adopt(&mut self, started: Started) -> Option<Waiting> {
         if let Ok(reference) = self.reference() {
             // Gone if it was removed while no swarmd held it: the container has its files open still.
             self.image = self.tools.images.get(&reference).await.ok();
@@ -173,8 +180,16 @@ impl Supervised {
         if let Err(e) = self.serve_names(&netns).await {
             tracing::error!("task {} runs on, but without DNS: {e}", self.task.name());
         }
-        self.report(TaskState::Running, "started");
-        Ok(())
+        if self.task.status.state == TaskState::Running {
+            self.tools.reporter.report(&self.task.id, self.task.status.clone());
+            return None;
+        }
+        let config = self.image.as_ref().map(|image| &image.config);
+        let waiting = config.and_then(|c| Waiting::of(&self.task, c, started.started_at));
+        if waiting.is_none() {
+            self.report_running(Readiness::Unchecked, "started");
+        }
+        waiting
     }
 
     async fn serve_names(&self, netns: &std::path::Path) -> Result<(), String> {
@@ -187,12 +202,13 @@ impl Supervised {
         self.tools.dns.attach(id, netns, scope).await.map_err(|e| e.to_string())
     }
 
-    /// Waits for the container's end, or brings it about. Returns the task's last status.
-    async fn watch_over(&mut self) -> TaskStatus {
+    /// Waits for the container's end, or brings it about; says meanwhile when it can serve. Returns the task's last status.
+    async fn watch_over(&mut self, waiting: Option<Waiting>) -> TaskStatus {
         let runtime = self.tools.runtime.clone();
         let id = self.task.id.clone();
         let ended = tokio::select! {
             exit = runtime.wait(id.as_str()) => exit.map(|exit| (exit, false)),
+            never = self.await_readiness(waiting) => match never {},
             () = self.told_to_stop() => {
                 let grace = self.task.spec.container_spec.grace();
                 runtime.stop(id.as_str(), grace).await.map(|exit| (exit, true))
@@ -202,6 +218,21 @@ impl Supervised {
             Ok((exit, asked)) => self.ended(&exit, asked),
             Err(e) => self.failed(e.to_string(), 137),
         }
+    }
+
+    /// Reports when the task can serve, if it is waited for; goes on for ever.
+    async fn await_readiness(&self, waiting: Option<Waiting>) -> Infallible {
+        if let Some(waiting) = waiting {
+            let message = waiting.message();
+            let say = || {
+                let status = self.status(TaskState::Starting, &message);
+                self.report(TaskStatus { readiness: Some(Readiness::Waiting), ..status });
+            };
+            let (readiness, message) =
+                waiting.until_ready(&*self.tools.overlay, &self.task, say).await;
+            self.report_running(readiness, &message);
+        }
+        std::future::pending().await
     }
 
     fn ended(&self, exit: &Exit, asked: bool) -> TaskStatus {
@@ -265,8 +296,8 @@ impl Supervised {
         self.tools.reporter.forget(&self.task.id);
     }
 
-    async fn told_to_stop(&mut self) {
-        if self.orders.wait_for(tells_to_stop).await.is_err() {
+    async fn told_to_stop(&self) {
+        if self.orders.clone().wait_for(tells_to_stop).await.is_err() {
             // swarmd ends: the container lives on.
             std::future::pending::<()>().await;
         }
@@ -276,11 +307,16 @@ impl Supervised {
         tells_to_stop(&self.orders.borrow())
     }
 
-    fn report(&self, state: TaskState, message: &str) {
+    fn report(&self, status: TaskStatus) {
         // A state the managers know already is not news, and they take only news.
-        if state >= self.task.status.state {
-            self.tools.reporter.report(&self.task.id, self.status(state, message));
+        if status.state >= self.task.status.state {
+            self.tools.reporter.report(&self.task.id, status);
         }
+    }
+
+    fn report_running(&self, readiness: Readiness, message: &str) {
+        let status = self.status(TaskState::Running, message);
+        self.report(TaskStatus { readiness: Some(readiness), ..status });
     }
 
     fn status(&self, state: TaskState, message: &str) -> TaskStatus {
@@ -290,6 +326,7 @@ impl Supervised {
             message: message.to_owned(),
             err: String::new(),
             container_status: (self.pid != 0).then(|| self.container_status(0)),
+            readiness: None,
         }
     }
 }

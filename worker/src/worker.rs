@@ -188,12 +188,12 @@ pub fn resources() -> Resources {
 /// A worker that this host can be: it has not begun yet.
 pub struct Prepared {
     agent: Agent,
-    io: Option<TaskIoService>,
+    io: TaskIoService,
 }
 
 /// A running worker. Dropping it ends the agent soon after; containers live on.
 pub struct Worker {
-    io: Option<TaskIoService>,
+    io: TaskIoService,
     managers: Managers,
     trouble: watch::Receiver<String>,
     leave: oneshot::Sender<()>,
@@ -224,7 +224,7 @@ impl Prepared {
             encryption: Arc::new(encryption),
             balancer: options.balancer.engine,
             dns,
-            runtime: Arc::new(runtime.clone()),
+            runtime: Arc::new(runtime),
             images: Arc::new(options.images),
         };
         let who = Who {
@@ -240,20 +240,20 @@ impl Prepared {
             standing: options.standing,
             trust: options.trust,
         };
-        let mut prepared = Prepared::with_adapters(who, adapters, found);
-        let managers = prepared.agent.caller.managers.clone();
-        prepared.io = Some(TaskIoService { runtime, managers });
-        Ok(prepared)
+        Ok(Prepared::with_adapters(who, adapters, found))
     }
 
-    /// A worker of this host's adapters, whatever they are; `found` are the containers that run. Nobody can
-    /// ask it for logs or for a console. Must be called within a tokio runtime.
+    /// A worker of this host's adapters, whatever they are; `found` are the containers that run. Must be called
+    /// within a tokio runtime.
     pub fn with_adapters(who: Who, adapters: Adapters, found: Vec<Adopted>) -> Prepared {
         let reporter = Reporter::default();
         let file = MemoryFile::new(&who.state_dir);
         let (memory, known) = watch::channel(Arc::new(file.load(&who.node_id)));
         let (keep, kept) = watch::channel(0);
         let facts = known.clone();
+        let managers = Managers::new(known.clone(), who.managers);
+        let io =
+            TaskIoService { runtime: Arc::clone(&adapters.runtime), managers: managers.clone() };
         let tools = Arc::new(Tools {
             overlay: Arc::clone(&adapters.overlay),
             dns: Arc::clone(&adapters.dns),
@@ -275,7 +275,7 @@ impl Prepared {
                     encryption: Arc::clone(&adapters.encryption),
                 }),
                 overlay: Arc::clone(&adapters.overlay),
-                managers: Managers::new(known.clone(), who.managers),
+                managers,
                 trouble: watch::Sender::default(),
             },
             plane: Arc::new(DataPlane {
@@ -294,7 +294,7 @@ impl Prepared {
             kept,
             work: Work::default(),
         };
-        Prepared { agent, io: None }
+        Prepared { agent, io }
     }
 
     /// Takes up what is remembered and begins to follow the managers.
@@ -310,10 +310,7 @@ impl Prepared {
 impl Worker {
     /// Adds what managers call, over mTLS.
     pub fn add_services(&self, routes: Routes) -> Routes {
-        match &self.io {
-            Some(io) => routes.add_service(TaskIoServer::new(io.clone())),
-            None => routes,
-        }
+        routes.add_service(TaskIoServer::new(self.io.clone()))
     }
 
     /// Where the managers are.

@@ -117,6 +117,7 @@ mod tests {
             endpoint: Endpoint::default(),
             update_status: None,
             pending_delete: false,
+            silent: false,
         };
         let mut value = serde_json::to_value(service).unwrap();
         value["ServiceStatus"] = json!({"RunningTasks": 2, "DesiredTasks": 3});

@@ -87,8 +87,17 @@ fn row(task: &Task, mark: &str, how: &TaskList<'_>) -> TaskRow {
         image: shown_image(&task.spec.container_spec.image, no_trunc),
         node: hostname.or_else(|| node.map(NodeId::to_string)).unwrap_or_default(),
         desired_state: capitalized(&task.desired_state.to_string()),
-        current_state: format!("{} {ago}", capitalized(&task.status.state.to_string())),
+        current_state: current_state(task, &ago),
         error: shown_error(&task.status.err, no_trunc),
+    }
+}
+
+/// As `docker ps` adds the health.
+fn current_state(task: &Task, ago: &str) -> String {
+    let state = capitalized(&task.status.state.to_string());
+    match task.status.remark() {
+        Some(remark) => format!("{state} {ago} ({remark})"),
+        None => format!("{state} {ago}"),
     }
 }
 
@@ -164,6 +173,7 @@ mod tests {
             networks_attachments: vec![],
             withdrawn: None,
             superseded: None,
+            ready_timeout: 0,
         }
     }
 
@@ -192,6 +202,25 @@ mod tests {
             ]
         );
         assert_eq!(rows[1].json()["Name"], "web.1");
+    }
+
+    #[test]
+    fn a_task_that_is_waited_for_says_so() {
+        let mut waiting = task(1, 97, TaskState::Starting);
+        waiting.status.readiness = Some(Readiness::Waiting);
+        waiting.status.message = "waiting for port 80".into();
+        let mut silent = task(2, 90, TaskState::Running);
+        silent.status.readiness = Some(Readiness::Silent);
+        silent.status.message = "started; nothing listens on port 80".into();
+        let rows = list(vec![waiting, silent], &[]);
+        let states: Vec<_> = rows.iter().map(|row| row.current_state.as_str()).collect();
+        assert_eq!(
+            states,
+            [
+                "Starting 3 seconds ago (waiting for port 80)",
+                "Running 10 seconds ago (started; nothing listens on port 80)",
+            ]
+        );
     }
 
     #[test]

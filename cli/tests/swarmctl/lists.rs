@@ -39,6 +39,7 @@ pub(crate) fn service(name: &str) -> Value {
         endpoint: Endpoint::default(),
         update_status: None,
         pending_delete: false,
+        silent: false,
     };
     let mut value = serde_json::to_value(service).unwrap();
     value["ServiceStatus"] = json!({"RunningTasks": 3, "DesiredTasks": 3});
@@ -59,6 +60,7 @@ pub(crate) fn task(id: &str, slot: u64, state: TaskState, created: i64) -> Value
         networks_attachments: vec![],
         withdrawn: None,
         superseded: None,
+        ready_timeout: 0,
     };
     serde_json::to_value(task).unwrap()
 }

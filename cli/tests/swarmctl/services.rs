@@ -19,7 +19,7 @@ fn progress(running: u64, state: &str) -> Progress {
         running,
         nodes: 2,
         nodes_in_force: running,
-        slots: vec![SlotProgress { slot: 1, state: state.into(), err: String::new() }],
+        slots: vec![SlotProgress { slot: 1, state: state.into(), ..SlotProgress::default() }],
         ..Progress::default()
     }
 }

@@ -107,7 +107,7 @@ fn nonzero(size: u16) -> NonZero<u16> {
 }
 
 fn slot(slot: u64, state: &str, err: &str) -> SlotProgress {
-    SlotProgress { slot, state: state.into(), err: err.into() }
+    SlotProgress { slot, state: state.into(), err: err.into(), message: String::new() }
 }
 
 fn progress(running: u64, slots: Vec<SlotProgress>) -> Progress {

@@ -16,6 +16,8 @@ mod id;
 mod meta;
 mod network;
 mod node;
+pub mod quantity;
+mod readiness;
 mod service;
 mod task;
 mod validate;
@@ -39,6 +41,7 @@ pub use node::{
     Availability, EngineDescription, ManagerAddress, ManagerStatus, Node, NodeDescription,
     NodeRole, NodeSpec, NodeState, NodeStatus, Platform, Reachability, Resources, TlsInfo,
 };
+pub use readiness::{READY_TIMEOUT_LABEL, Readiness};
 pub use service::{
     ContainerSpec, Endpoint, EndpointMode, EndpointSpec, NetworkAttachmentConfig, Replicated,
     ResourceRequirements, RestartCondition, RestartPolicy, Service, ServiceMode, ServiceSpec,

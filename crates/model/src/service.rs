@@ -29,6 +29,9 @@ pub struct Service {
     /// The service was removed; it goes when its last task has stopped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pending_delete: bool,
+    /// A task of this template listened nowhere for as long as it may take: further ones are not waited for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub silent: bool,
 }
 
 impl Service {
@@ -36,6 +39,13 @@ impl Service {
     pub fn replicas(&self) -> u64 {
         let ServiceMode::Replicated(replicated) = &self.spec.mode;
         if self.pending_delete { 0 } else { replicated.replicas }
+    }
+
+    /// How long a task that is created now may take until it listens; zero is not to wait.
+    pub fn ready_timeout(&self) -> Duration {
+        // A label that is no duration was refused when the spec was given.
+        let timeout = self.spec.ready_timeout().unwrap_or_default();
+        if self.silent { Duration::ZERO } else { timeout }
     }
 }
 

@@ -4,7 +4,7 @@
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{Meta, NetworkId, NodeId, ServiceId, TaskId, TaskSpec, Timestamp};
+use crate::{Meta, NetworkId, NodeId, Readiness, ServiceId, TaskId, TaskSpec, Timestamp};
 
 /// One run of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,9 @@ pub struct Task {
     /// one does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded: Option<u64>,
+    /// Nanoseconds that it may take until it listens, before it counts as running all the same; 0 is not to wait.
+    #[serde(default)]
+    pub ready_timeout: u64,
 }
 
 impl Task {
@@ -107,6 +110,19 @@ pub struct TaskStatus {
     /// The container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_status: Option<ContainerStatus>,
+    /// Whether it can serve; none while its process does not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<Readiness>,
+}
+
+impl TaskStatus {
+    /// What the user should know of a task that runs: what it is waited for, or that it does not listen.
+    pub fn remark(&self) -> Option<&str> {
+        match self.readiness? {
+            Readiness::Waiting | Readiness::Silent => Some(&self.message),
+            Readiness::Listening | Readiness::Unchecked => None,
+        }
+    }
 }
 
 /// What was last seen of a task's container.
@@ -144,9 +160,9 @@ pub enum TaskState {
     Preparing,
     /// The image is there.
     Ready,
-    /// The container is being started.
+    /// The container is being started, or runs and cannot serve yet.
     Starting,
-    /// The container runs.
+    /// The container runs, and can serve as far as is known.
     Running,
     /// It ended with exit code 0.
     Complete,

@@ -4,8 +4,8 @@
 use ipnet::Ipv4Net;
 
 use crate::{
-    DEFAULT_DRIVER, ENCRYPTED_OPTION, Labels, MTU_OPTION, NetworkSpec, Replicated, ServiceMode,
-    ServiceSpec,
+    DEFAULT_DRIVER, ENCRYPTED_OPTION, Labels, MTU_OPTION, NetworkSpec, READY_TIMEOUT_LABEL,
+    Replicated, ServiceMode, ServiceSpec,
 };
 
 /// What is wrong with a spec, in one line.
@@ -102,6 +102,9 @@ pub fn service_spec(spec: &ServiceSpec) -> Result<(), Invalid> {
         if variable.starts_with('=') || variable.is_empty() || variable.contains('\0') {
             return invalid(format!("invalid environment variable {variable:?}: use NAME=value"));
         }
+    }
+    if let Err(reason) = spec.ready_timeout() {
+        return invalid(format!("invalid label {READY_TIMEOUT_LABEL}: {reason}"));
     }
     let ServiceMode::Replicated(Replicated { replicas }) = spec.mode;
     if replicas > MOST_REPLICAS {
@@ -207,6 +210,25 @@ mod tests {
         for bad in ["", "-web", "web-", "we.b", "we b", "wéb", "tasks.web", long.as_str()] {
             assert!(service_name(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_ready_timeout_is_a_duration() {
+        let mut spec = ServiceSpec { name: "web".into(), ..ServiceSpec::default() };
+        spec.task_template.container_spec.image = "nginx".into();
+        let mut refusal = |value: &str| {
+            spec.labels.insert(READY_TIMEOUT_LABEL.into(), value.into());
+            service_spec(&spec).err().map(|e| e.to_string())
+        };
+        for good in ["0", "30s", "1m30s"] {
+            assert_eq!(refusal(good), None, "{good}");
+        }
+        assert_eq!(
+            refusal("30").as_deref(),
+            Some(
+                "invalid label swarm.ready-timeout: \"30\" is not a duration: use a number with a unit, such as 500ms, 10s or 1m30s"
+            )
+        );
     }
 
     fn with(config: IpamConfig) -> NetworkSpec {

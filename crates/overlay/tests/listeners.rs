@@ -7,10 +7,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 
 use lab::{Lab, connect, listen, sandbox};
-use swarm_overlay::{Listeners, in_netns};
+use swarm_netns::Namespace;
+use swarm_overlay::Listeners;
 
 fn at(netns: &Path, address: &str) -> TcpListener {
-    in_netns(netns, || TcpListener::bind(address)).unwrap().unwrap()
+    let bind = || TcpListener::bind(address);
+    Namespace::open(netns).unwrap().run_blocking(bind).unwrap().unwrap()
 }
 
 fn addresses(listeners: &mut Listeners) -> BTreeSet<SocketAddr> {

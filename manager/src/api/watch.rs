@@ -228,6 +228,7 @@ fn slots(tasks: &[&Arc<Task>]) -> Vec<SlotProgress> {
                 .filter(|_| task.status.state != TaskState::Running)
                 .map(|status| status.err.clone())
                 .unwrap_or_default(),
+            message: task.status.remark().unwrap_or_default().to_owned(),
         })
         .collect()
 }

@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use swarm_dns::NetworkNames;
-use swarm_model::{NodeId, Service, Task, TaskState, UpdateState};
+use swarm_model::{NodeId, Readiness, Service, Task, TaskState, UpdateState};
 
 use crate::kernel::Kernel;
-use crate::ledger::{Checked, Ledger, Stop, WITHDRAWN_FIRST, violated};
+use crate::ledger::{Began, Checked, Ledger, Stop, WITHDRAWN_FIRST, violated};
 use crate::node::{Fate, Node};
 
 /// Every address in a kernel was handed out once, in that network.
@@ -35,6 +35,26 @@ pub(crate) fn check_allocated(host: u8, kernel: &Kernel, ledger: &Ledger) -> Che
         }
     }
     Ok(())
+}
+
+/// A task counts as running once it listens, when it has had its time, or if it is not waited for.
+pub(crate) fn check_ready(began: &Began, kernel: &Kernel) -> Checked {
+    // One that has ended meanwhile is no witness any more.
+    let Some((age, listens)) = kernel.serving(&began.task) else { return Ok(()) };
+    let may = match began.readiness {
+        Some(Readiness::Listening) => listens,
+        Some(Readiness::Silent) => age >= began.timeout,
+        Some(Readiness::Unchecked) => began.timeout.is_zero(),
+        Some(Readiness::Waiting) | None => false,
+    };
+    if may {
+        return Ok(());
+    }
+    let Began { task, readiness, timeout, .. } = began;
+    let what = format!(
+        "task {task} runs: {readiness:?}; its container is {age:?} old, may take {timeout:?}, and listens: {listens}"
+    );
+    violated("a task runs once it can serve", what)
 }
 
 /// The backends of a service that get new connections.

@@ -2,21 +2,26 @@
 //! outlives `swarmd`, but not a reboot.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use futures::StreamExt;
 use ipnet::Ipv4Net;
 use swarm_balancer::FakeBalancer;
 use swarm_dns::{NetworkNames, Scope};
 use swarm_images::{ImageConfig, Reference};
 use swarm_overlay::{Changes, Error, Existing, Network, Sandbox};
 use swarm_runtime::{
-    Adopted, ContainerSpec, ContainerState, Exit, RuntimeError, StartError, Started,
+    Adopted, ContainerSpec, ContainerState, ExecError, ExecSpec, Exit, LogOptions, RuntimeError,
+    StartError, Started,
 };
 use swarm_worker::Encryption;
-use swarm_worker::adapters::{Adapters, Dns, Image, Images, Overlay, Runtime};
+use swarm_worker::adapters::{
+    Adapters, Dns, Exec, Image, Images, Listeners, Logs, Overlay, Process, Runtime,
+};
 use tokio::sync::watch;
 
 use crate::random::Random;
@@ -35,12 +40,65 @@ struct Inner {
     names: BTreeMap<String, Arc<NetworkNames>>,
     served: BTreeSet<String>,
     sandboxes: BTreeSet<String>,
-    containers: BTreeMap<String, watch::Sender<ContainerState>>,
+    containers: BTreeMap<String, Container>,
     /// Counts changes, to look only when there is something new.
     changes: u64,
     /// Programming fails.
     failing: bool,
     next_pid: i32,
+}
+
+/// The port that every image exposes.
+const EXPOSED: u16 = 80;
+
+struct Container {
+    state: watch::Sender<ContainerState>,
+    server: Server,
+}
+
+/// What the program in a container listens on.
+#[derive(Clone, Copy)]
+struct Server {
+    port: u16,
+    /// The container's age at which it begins to; none for never.
+    listens_after: Option<Duration>,
+}
+
+impl Server {
+    /// Most are quick, some slow, some listen where nobody expects it, and a few never.
+    fn draw(random: &mut Random) -> Server {
+        let after = |millis| Server { port: EXPOSED, listens_after: Some(millis) };
+        match random.within(0..100) {
+            0..3 => Server { port: EXPOSED, listens_after: None },
+            3..10 => Server { port: 8080, ..after(random.millis(0..2_000)) },
+            10..25 => after(random.millis(500..5_000)),
+            _ => after(random.millis(0..200)),
+        }
+    }
+}
+
+impl Container {
+    fn new(random: &mut Random) -> Container {
+        Container {
+            state: watch::Sender::new(ContainerState::Starting),
+            server: Server::draw(random),
+        }
+    }
+
+    /// How old it is, if it runs.
+    fn age(&self) -> Option<Duration> {
+        match *self.state.borrow() {
+            ContainerState::Running(started) => {
+                Some(started.started_at.elapsed().unwrap_or_default())
+            }
+            _ => None,
+        }
+    }
+
+    fn listener(&self) -> Option<SocketAddr> {
+        let listens = self.age()? >= self.server.listens_after?;
+        listens.then_some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.server.port)))
+    }
 }
 
 impl Kernel {
@@ -83,9 +141,9 @@ impl Kernel {
     /// The containers that an earlier `swarmd` left.
     pub(crate) fn adopt(&self) -> Vec<Adopted> {
         let inner = self.lock();
-        let found = inner.containers.iter().map(|(id, state)| Adopted {
+        let found = inner.containers.iter().map(|(id, container)| Adopted {
             id: id.clone(),
-            state: state.borrow().clone(),
+            state: container.state.borrow().clone(),
             labels: BTreeMap::new(),
         });
         found.collect()
@@ -98,7 +156,9 @@ impl Kernel {
         inner.served.clear();
         inner.changes += 1;
         // A container that was being set up is dead: its shim had not begun.
-        inner.containers.retain(|_, state| !matches!(*state.borrow(), ContainerState::Starting));
+        let is_set_up =
+            |container: &Container| *container.state.borrow() != ContainerState::Starting;
+        inner.containers.retain(|_, container| is_set_up(container));
     }
 
     /// The host lost power: its containers are dead, their descriptions on disk.
@@ -136,6 +196,13 @@ impl Kernel {
         self.lock().running().map(ToOwned::to_owned).collect()
     }
 
+    /// How old a running container is, and whether its program listens, by the host's clock.
+    pub(crate) fn serving(&self, id: &str) -> Option<(Duration, bool)> {
+        let inner = self.lock();
+        let container = inner.containers.get(id)?;
+        Some((container.age()?, container.listener().is_some()))
+    }
+
     pub(crate) fn changes(&self) -> u64 {
         self.lock().changes + self.balancer.operations() as u64
     }
@@ -156,16 +223,14 @@ impl Kernel {
 
 impl Inner {
     fn running(&self) -> impl Iterator<Item = &str> {
-        let running = self.containers.iter();
-        running
-            .filter(|(_, state)| matches!(*state.borrow(), ContainerState::Running(_)))
-            .map(|(id, _)| id.as_str())
+        let running = self.containers.iter().filter(|(_, container)| container.age().is_some());
+        running.map(|(id, _)| id.as_str())
     }
 
     fn end(&mut self, id: &str, code: i32) {
         self.changes += 1;
-        if let Some(state) = self.containers.get(id) {
-            state.send_replace(ContainerState::Exited(Exit {
+        if let Some(container) = self.containers.get(id) {
+            container.state.send_replace(ContainerState::Exited(Exit {
                 code,
                 signal: None,
                 oom_killed: false,
@@ -235,12 +300,32 @@ impl Overlay for Kernel {
         Path::new("/run/t").join(task)
     }
 
+    async fn listeners(&self, task: &str) -> Result<Box<dyn Listeners>, Error> {
+        Ok(Box::new(Look { kernel: self.clone(), task: task.to_owned() }))
+    }
+
     async fn underlay_mtu(&self) -> Result<u32, Error> {
         Ok(1500)
     }
 
     async fn routes(&self) -> Result<Vec<Ipv4Net>, Error> {
         Ok(Vec::new())
+    }
+}
+
+/// What listens in a sandbox.
+struct Look {
+    kernel: Kernel,
+    task: String,
+}
+
+impl Listeners for Look {
+    fn now(&mut self) -> Result<Vec<SocketAddr>, Error> {
+        let inner = self.kernel.lock();
+        let own = inner.containers.get(&self.task).and_then(Container::listener);
+        // The DNS server is there, too.
+        let dns = SocketAddr::from(([127, 0, 0, 11], 53));
+        Ok(own.into_iter().chain([dns]).collect())
     }
 }
 
@@ -282,25 +367,29 @@ async fn ended(mut state: watch::Receiver<ContainerState>, id: &str) -> Result<E
 impl Kernel {
     fn container(&self, id: &str) -> Result<watch::Receiver<ContainerState>, RuntimeError> {
         let inner = self.lock();
-        let state = inner.containers.get(id);
-        state.map(watch::Sender::subscribe).ok_or_else(|| RuntimeError::NotFound(id.to_owned()))
+        let container = inner.containers.get(id);
+        let state = container.map(|container| container.state.subscribe());
+        state.ok_or_else(|| RuntimeError::NotFound(id.to_owned()))
     }
 }
 
 #[tonic::async_trait]
 impl Runtime for Kernel {
     async fn start(&self, spec: &ContainerSpec) -> Result<Started, StartError> {
-        let state = watch::Sender::new(ContainerState::Starting);
-        if self.lock().containers.insert(spec.id.clone(), state).is_some() {
-            return Err(StartError::Exists(spec.id.clone()));
+        {
+            let mut inner = self.lock();
+            let container = Container::new(&mut inner.random);
+            if inner.containers.insert(spec.id.clone(), container).is_some() {
+                return Err(StartError::Exists(spec.id.clone()));
+            }
         }
         self.work(20..150).await;
         let mut inner = self.lock();
         inner.next_pid += 1;
         inner.changes += 1;
         let started = Started { pid: inner.next_pid, started_at: SystemTime::now() };
-        if let Some(state) = inner.containers.get(&spec.id) {
-            state.send_replace(ContainerState::Running(started));
+        if let Some(container) = inner.containers.get(&spec.id) {
+            container.state.send_replace(ContainerState::Running(started));
         }
         Ok(started)
     }
@@ -327,11 +416,44 @@ impl Runtime for Kernel {
         Ok(())
     }
 
+    /// It prints nothing.
+    async fn logs(&self, id: &str, _: LogOptions) -> Result<Logs, RuntimeError> {
+        self.container(id)?;
+        Ok(futures::stream::empty().boxed())
+    }
+
+    /// The command does nothing, well.
+    async fn exec(&self, id: &str, _: ExecSpec) -> Result<Exec, ExecError> {
+        if self.serving(id).is_none() {
+            return Err(RuntimeError::NotRunning(id.to_owned()).into());
+        }
+        self.work(5..50).await;
+        Ok(Exec { stdin: None, stdout: None, stderr: None, process: Box::new(Done) })
+    }
+
     fn remove_cgroup_parent(&self) {}
 }
 
+/// A process that has ended.
+struct Done;
+
+#[tonic::async_trait]
+impl Process for Done {
+    fn resize(&self, _: u16, _: u16) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn wait(&mut self) -> Result<i32, ExecError> {
+        Ok(0)
+    }
+}
+
 fn image() -> Image {
-    Image { config: ImageConfig::default(), layers: Vec::new(), lease: Box::new(()) }
+    let config = ImageConfig {
+        exposed_ports: BTreeSet::from([format!("{EXPOSED}/tcp")]),
+        ..ImageConfig::default()
+    };
+    Image { config, layers: Vec::new(), lease: Box::new(()) }
 }
 
 #[tonic::async_trait]

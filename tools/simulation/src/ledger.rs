@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use swarm_manager::Manager;
-use swarm_model::{TaskState, codec};
+use swarm_model::{Readiness, TaskState, codec};
 use swarm_raft::Role;
 use swarm_raft::disk::Stored;
 use swarm_state::{Command, State, Touched};
@@ -43,6 +44,15 @@ pub(crate) struct Stop {
     pub(crate) nodes: BTreeSet<String>,
 }
 
+/// A task was reported to run for the first time at this revision.
+pub(crate) struct Began {
+    pub(crate) task: String,
+    pub(crate) node: String,
+    pub(crate) readiness: Option<Readiness>,
+    /// How long it was given to listen.
+    pub(crate) timeout: Duration,
+}
+
 /// The invariant that `checks` looks for in kernels, and the ledger in the log.
 pub(crate) const WITHDRAWN_FIRST: &str = "withdrawn everywhere before it is stopped";
 
@@ -64,6 +74,7 @@ pub(crate) struct Ledger {
     /// How far each host's log was compared, by host and generation.
     compared: BTreeMap<(HostId, u64), u64>,
     pub(crate) stops: Vec<Stop>,
+    pub(crate) began: Vec<Began>,
 }
 
 impl Ledger {
@@ -265,6 +276,17 @@ impl Ledger {
             if now.0 < before.0 || now.1 < before.1 {
                 let what = format!("task {id} from {before:?} to {now:?} at {index}");
                 return violated("task state only forward", what);
+            }
+            if before.0 < TaskState::Running
+                && now.0 == TaskState::Running
+                && let Some(node) = &task.node_id
+            {
+                self.began.push(Began {
+                    task: id.to_owned(),
+                    node: node.to_string(),
+                    readiness: task.status.readiness,
+                    timeout: Duration::from_nanos(task.ready_timeout),
+                });
             }
             let stops = before.1 <= TaskState::Running && now.1 > TaskState::Running;
             let alive = self.state.node_of(&task).is_some_and(|n| n.is_alive());

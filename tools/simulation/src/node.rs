@@ -195,7 +195,8 @@ impl Node {
         self.frozen = false;
     }
 
-    fn set_clock(&self, now: u64) {
+    /// Sets this thread's clocks to those of the host.
+    pub(crate) fn set_clock(&self, now: u64) {
         determinism::set_time((now + self.skew) * 1_000_000);
     }
 

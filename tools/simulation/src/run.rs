@@ -17,7 +17,7 @@ use tokio_stream::StreamExt;
 use tonic::Request;
 
 use crate::break_it::Break;
-use crate::checks::{Stopped, check_allocated, is_paused, settled};
+use crate::checks::{Stopped, check_allocated, check_ready, is_paused, settled};
 use crate::client::{Clients, Traffic};
 use crate::determinism;
 use crate::faults::Faults;
@@ -425,6 +425,13 @@ impl World {
         }
         for stop in std::mem::take(&mut self.ledger.stops) {
             self.stopped.add(stop, &self.nodes)?;
+        }
+        for began in std::mem::take(&mut self.ledger.began) {
+            let is_there = |node: &&Node| node.node_id().is_some_and(|id| id == began.node);
+            if let Some(node) = self.nodes.iter().find(is_there) {
+                node.set_clock(self.now);
+                check_ready(&began, &node.kernel)?;
+            }
         }
         for node in &self.nodes {
             let changes = node.kernel.changes();

@@ -84,7 +84,7 @@ impl Work {
     /// A client may be sending on a connection that seems idle: it is not cut off in the middle of that.
     fn drain(&self) {
         self.ending.store(true, Ordering::Release);
-        self.wait_while(LAST_REQUEST, |now| now.connections > 0);
+        drop(self.wait_while(LAST_REQUEST, |now| now.connections > 0));
         let left = self.wait_while(DRAIN_TIMEOUT, |now| now.in_flight > 0).in_flight;
         if left > 0 {
             eprintln!("ending with {left} requests in flight");

@@ -19,6 +19,7 @@ fn task() -> Task {
         networks_attachments: vec![],
         withdrawn: None,
         superseded: None,
+        ready_timeout: 0,
     }
 }
 

@@ -216,6 +216,7 @@ impl State {
                 message: "node was removed".into(),
                 err: "its node was removed from the swarm".into(),
                 container_status: task.status.container_status.clone(),
+                readiness: None,
             };
             self.set_task_status(cx, task, status);
         }

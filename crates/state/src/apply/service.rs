@@ -33,6 +33,7 @@ impl State {
             endpoint,
             update_status: None,
             pending_delete: false,
+            silent: false,
         });
         Ok(())
     }
@@ -62,6 +63,9 @@ impl State {
                 message: "update in progress".into(),
             });
         }
+        // Other tasks, or the same ones that are given another time, are waited for again.
+        service.silent &= service.spec.task_template == spec.task_template
+            && service.spec.ready_timeout() == spec.ready_timeout();
         service.previous_spec = Some(std::mem::replace(&mut service.spec, spec));
         // Who hears of this later finds no trace of the service in the networks it left.
         for left in before.difference(&attached(&service)) {
@@ -142,7 +146,7 @@ impl State {
         service.map(|service| (**service).clone()).ok_or_else(|| no_service(id))
     }
 
-    fn save_service(&mut self, cx: &mut Context, mut service: Service) {
+    pub(super) fn save_service(&mut self, cx: &mut Context, mut service: Service) {
         service.meta.touch(cx.revision, cx.now);
         cx.touch(Touched::Service(service.id.clone()));
         self.put_service(service);

@@ -2,10 +2,11 @@
 //! forgotten. Their states only go forward.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use swarm_model::{
-    Attachment, AttachmentNetwork, Meta, NetworkId, Node, NodeId, ServiceId, Task, TaskId,
-    TaskState, TaskStatus,
+    Attachment, AttachmentNetwork, Meta, NetworkId, Node, NodeId, Readiness, Service, ServiceId,
+    Task, TaskId, TaskState, TaskStatus,
 };
 
 use super::Context;
@@ -49,6 +50,7 @@ impl State {
             networks_attachments: Vec::new(),
             withdrawn: None,
             superseded: None,
+            ready_timeout: nanoseconds(service.ready_timeout()),
         };
         self.allocate_task_addresses(cx, &mut task);
         // A node that was removed meanwhile leaves it to wait for another one.
@@ -87,7 +89,7 @@ impl State {
         let changed = state != task.status.state || err != task.status.err;
         if changed {
             task.status =
-                TaskStatus { timestamp: cx.now, state, message, err, container_status: None };
+                TaskStatus { timestamp: cx.now, state, message, err, ..TaskStatus::default() };
         }
         changed
     }
@@ -146,8 +148,23 @@ impl State {
         if status.state < task.status.state || task.is_finished() {
             return Err(Rejected::OutOfDate(format!("task {id}")));
         }
+        // A node that has forgotten since when a task runs says nothing of the template.
+        if status.readiness == Some(Readiness::Silent) && task.status.state < TaskState::Running {
+            self.note_silence(cx, &task);
+        }
         self.set_task_status(cx, task, status);
         Ok(())
+    }
+
+    /// A task waited in vain: further ones of its template need not.
+    fn note_silence(&mut self, cx: &mut Context, task: &Task) {
+        let Some(service) = self.service(&task.service_id) else { return };
+        let current = task.spec == service.spec.task_template
+            && task.ready_timeout == nanoseconds(service.ready_timeout());
+        if current {
+            let service = Service { silent: true, ..(**service).clone() };
+            self.save_service(cx, service);
+        }
     }
 
     /// Sets a status; a task that is finished by it gives its addresses back, but still shows them.
@@ -283,4 +300,8 @@ fn place(cx: &Context, task: &mut Task, node: NodeId) {
         message: "scheduler assigned task to node".into(),
         ..TaskStatus::default()
     };
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

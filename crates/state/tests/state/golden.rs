@@ -83,6 +83,7 @@ fn task_status() -> TaskStatus {
             pid: 4321,
             exit_code: 137,
         }),
+        readiness: None,
     }
 }
 
@@ -317,6 +318,8 @@ fn state() -> State {
     let changes = changes().into_iter().filter(|(kind, _)| !kind.starts_with("Remove"));
     let order = |kind: &str| match kind {
         "UpdateService" | "PurgeService" => None,
+        // The task has its node since it was created.
+        "AssignTask" => None,
         // Younger than the snapshot.
         "UpdateNode" | "SupersedeTask" | "SetNodeRole" | "DropManager" | "TakeOver"
         | "StopTask" => None,

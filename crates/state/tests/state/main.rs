@@ -4,6 +4,7 @@
 mod golden;
 mod model;
 mod nodes;
+mod readiness;
 mod root;
 mod rules;
 mod support;

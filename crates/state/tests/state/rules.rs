@@ -9,16 +9,16 @@ use swarm_model::{
 };
 use swarm_state::{Change, Command, Outcome, Rejected, State, Touched};
 
-type Applied = Result<Outcome, Rejected>;
+pub(crate) type Applied = Result<Outcome, Rejected>;
 
-struct World {
-    state: State,
+pub(crate) struct World {
+    pub(crate) state: State,
     touched: Vec<Touched>,
 }
 
 impl World {
     /// Two nodes, and networks of five addresses each.
-    fn new(networks: u8) -> World {
+    pub(crate) fn new(networks: u8) -> World {
         let mut world = World { state: State::new(), touched: vec![] };
         for n in 0..2 {
             let role = NodeRole::Worker;
@@ -40,7 +40,7 @@ impl World {
         world
     }
 
-    fn apply(&mut self, change: Change) -> Applied {
+    pub(crate) fn apply(&mut self, change: Change) -> Applied {
         let revision = self.state.revision() + 1;
         let command = Command { now: Timestamp(revision as i64), changes: vec![change] };
         let (mut results, touched) = self.state.apply(revision, command);
@@ -49,15 +49,15 @@ impl World {
     }
 
     #[track_caller]
-    fn ok(&mut self, change: Change) {
+    pub(crate) fn ok(&mut self, change: Change) {
         self.apply(change).unwrap();
     }
 
-    fn service(&mut self, n: u8, networks: &[u8]) {
+    pub(crate) fn service(&mut self, n: u8, networks: &[u8]) {
         self.ok(Change::CreateService { id: service_id(n), spec: Box::new(spec(n, networks)) });
     }
 
-    fn task(&mut self, n: u8, service: u8) {
+    pub(crate) fn task(&mut self, n: u8, service: u8) {
         let change = Change::CreateTask {
             id: task_id(n),
             service: service_id(service),
@@ -67,7 +67,7 @@ impl World {
         self.ok(change);
     }
 
-    fn running(&mut self, n: u8, service: u8, node: u8) {
+    pub(crate) fn running(&mut self, n: u8, service: u8, node: u8) {
         self.task(n, service);
         self.ok(Change::AssignTask { id: task_id(n), node: node_id(node) });
         self.report(n, TaskState::Running);

@@ -7,8 +7,8 @@ use swarm_model::{
     Availability, Cluster, ClusterSpec, ContainerSpec, ENCRYPTED_OPTION, ESP_CIPHER, EndpointMode,
     EndpointSpec, Ipam, IpamConfig, JoinTokens, Labels, ManagerLock, Meta, NetworkAttachmentConfig,
     NetworkId, NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeId, NodeRole,
-    NodeState, RootCaDocument, ServiceId, ServiceMode, ServiceSpec, TaskId, TaskSpec, TaskState,
-    TaskStatus, Timestamp, TlsInfo, UpdateState, UpdateStatus,
+    NodeState, Readiness, RootCaDocument, ServiceId, ServiceMode, ServiceSpec, TaskId, TaskSpec,
+    TaskState, TaskStatus, Timestamp, TlsInfo, UpdateState, UpdateStatus,
 };
 use swarm_state::{Change, RotateRoot, State};
 
@@ -266,6 +266,10 @@ pub(crate) fn description(host: u8, mtu: u32, v6: bool, routes: Vec<u8>) -> Node
     }
 }
 
+fn readiness() -> impl Strategy<Value = Option<Readiness>> {
+    prop::sample::select(vec![None, Some(Readiness::Listening), Some(Readiness::Silent)])
+}
+
 pub(crate) fn task_state() -> impl Strategy<Value = TaskState> {
     prop::sample::select(vec![
         TaskState::New,
@@ -384,9 +388,9 @@ fn task_op() -> impl Strategy<Value = Change> {
         1 => task().prop_map(|id| Change::AllocateTask { id }),
         5 => (task(), node()).prop_map(|(id, node)| Change::AssignTask { id, node }),
         1 => task().prop_map(|id| Change::ExplainTask { id, err: "no suitable node".into() }),
-        5 => (task(), task_state()).prop_map(|(id, state)| Change::ReportTask {
+        5 => (task(), task_state(), readiness()).prop_map(|(id, state, readiness)| Change::ReportTask {
             id,
-            status: TaskStatus { state, message: "reported".into(), ..TaskStatus::default() },
+            status: TaskStatus { state, message: "reported".into(), readiness, ..TaskStatus::default() },
         }),
         1 => task().prop_map(|id| Change::WithdrawTask { id }),
         1 => task().prop_map(|id| Change::SupersedeTask { id }),

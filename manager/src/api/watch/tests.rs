@@ -1,7 +1,7 @@
 //! When a command may return: not before all is as wanted, and in force everywhere.
 
 use swarm_model::{
-    NetworkAttachmentConfig, NetworkSpec, NodeDescription, NodeId, NodeRole, NodeState,
+    NetworkAttachmentConfig, NetworkSpec, NodeDescription, NodeId, NodeRole, NodeState, Readiness,
     ServiceSpec, TaskStatus, Timestamp, UpdateStatus,
 };
 use swarm_state::{Change, Command};
@@ -224,6 +224,23 @@ fn a_failure_that_nothing_will_mend_is_said() {
     let progress = world.progress();
     assert_eq!((progress.failure.as_str(), progress.running), ("", 1));
     assert_eq!(progress.slots[0].err, "exit code 3", "but it is shown");
+}
+
+#[test]
+fn what_a_task_is_waited_for_is_said() {
+    let mut world = World::new(RestartCondition::Any);
+    world.both_run();
+    world.task("t3", 3, "n1");
+    let status = TaskStatus {
+        state: TaskState::Starting,
+        message: "waiting for port 80".into(),
+        readiness: Some(Readiness::Waiting),
+        ..TaskStatus::default()
+    };
+    world.change(Change::ReportTask { id: "t3".into(), status });
+    let progress = world.progress();
+    let said: Vec<&str> = progress.slots.iter().map(|slot| slot.message.as_str()).collect();
+    assert_eq!((said, progress.running), (vec!["", "", "waiting for port 80"], 2));
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use swarm_model::{Availability, NodeId, Task, TaskState};
+use swarm_model::{Availability, NodeId, Task, TaskId, TaskState};
 
 use super::world::{World, node, spec};
 
@@ -56,6 +57,26 @@ fn a_drained_node_hands_over_before_it_stops() {
     world.scale("web", 8);
     world.converge();
     assert_eq!(on(&world, &node(0)), 2);
+}
+
+#[test]
+fn a_drained_node_serves_on_while_replacements_are_starting() {
+    let mut world = world();
+    world.availability(&node(0), Availability::Drain);
+    let before: BTreeSet<TaskId> = serving(&world).iter().map(|task| task.id.clone()).collect();
+    for _ in 0..100 {
+        world.settle();
+        let tasks: Vec<Arc<Task>> = world.state.tasks().cloned().collect();
+        let starting = |task: &&Arc<Task>| task.status.state == TaskState::Starting;
+        for task in tasks.iter().filter(|task| !starting(task)) {
+            world.work(task);
+        }
+        world.advance(Duration::from_secs(1));
+    }
+    let now: BTreeSet<TaskId> = serving(&world).iter().map(|task| task.id.clone()).collect();
+    assert_eq!((now, on(&world, &node(0))), (before, 2), "the old ones went first");
+    assert_eq!(least_serving(&mut world), 6);
+    assert_eq!((on(&world, &node(0)), serving(&world).len()), (0, 6));
 }
 
 #[test]

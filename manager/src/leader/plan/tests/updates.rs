@@ -42,6 +42,35 @@ fn tasks_are_replaced_one_at_a_time_and_the_old_one_stops_first() {
 }
 
 #[test]
+fn a_task_that_is_long_in_starting_holds_the_update_up_and_does_not_fail_it() {
+    let mut world = World::new(3);
+    world.network("net", "10.9.0.0/24");
+    world.service(spec("web", 3, &["net"]));
+    world.converge();
+    force(&mut world);
+    let template = world.get("web").spec.task_template.clone();
+    let stays = |task: &Task| task.spec == template && task.status.state == TaskState::Starting;
+    for _ in 0..100 {
+        world.settle();
+        assert!(world.running("web").len() >= 2, "more than one is out of service");
+        let tasks: Vec<Arc<Task>> = world.state.tasks().cloned().collect();
+        for task in tasks.iter().filter(|task| !stays(task)) {
+            world.work(task);
+        }
+        world.advance(Duration::from_secs(1));
+    }
+    let waiting: Vec<Arc<Task>> =
+        world.wanted("web").into_iter().filter(|task| task.spec == template).collect();
+    assert_eq!((waiting.len(), fresh(&world)), (1, 0), "it is waited for");
+    assert_eq!(
+        (waiting[0].status.state, state_of(&world)),
+        (TaskState::Starting, UpdateState::Updating)
+    );
+    world.converge();
+    assert_eq!((state_of(&world), fresh(&world)), (UpdateState::Completed, 3));
+}
+
+#[test]
 fn a_failure_pauses_the_update_and_the_next_one_goes_on() {
     let mut world = World::new(3);
     world.service(spec("web", 3, &[]));

@@ -300,6 +300,7 @@ impl World {
             message: "reported".into(),
             err: if failed { "exit code 1".into() } else { String::new() },
             container_status: Some(ContainerStatus::default()),
+            readiness: None,
         };
         self.change(Change::ReportTask { id: task.clone(), status });
     }

@@ -1,0 +1,169 @@
+//! Nothing is refused, reset or left hanging while a service changes: calls on new connections and on kept ones, all the
+//! time, through everything that is done to a service in a day.
+//!
+//! `SWARM_RUNS=30` has each change made so many times.
+
+use std::collections::BTreeMap;
+
+use swarm_integration_tests::{Calls, Cluster, Task, calls_by_while, eventually};
+use swarm_playground::{Binaries, Node};
+
+/// New connections, requests that take their time, and connections that are kept.
+fn lines(vip: std::net::Ipv4Addr) -> [String; 3] {
+    [
+        format!("get --summary -n 200 -c 4 --interval 5 http://{vip}/"),
+        format!("get --summary -n 4 -c 2 http://{vip}/slow?ms=400"),
+        format!("get --summary --duration 2 -c 4 --interval 2 --keep-alive http://{vip}/"),
+    ]
+}
+
+/// A change of the service `web`, and what puts it back.
+type Change = fn(&Lab);
+
+#[test]
+fn no_call_fails_whatever_is_done_to_the_service() {
+    let lab = Lab::up();
+    let changes: [(&str, Change, Change); 5] = [
+        ("scale up", |lab| lab.scale(10), |lab| lab.scale(4)),
+        ("scale down", |lab| lab.scale(1), |lab| lab.scale(4)),
+        ("rolling update", Lab::update, |_| {}),
+        ("drain", Lab::drain, Lab::undrain),
+        ("leader change", Lab::change_leader, Lab::regain_manager),
+    ];
+    let mut failed = BTreeMap::new();
+    for (name, change, put_back) in changes {
+        let (mut calls, mut errors) = (0, BTreeMap::new());
+        for _ in 0..runs() {
+            for made in lab.calls_while(|| change(&lab)) {
+                calls += made.calls;
+                for (error, count) in made.errors {
+                    *errors.entry(error).or_insert(0) += count;
+                }
+            }
+            put_back(&lab);
+        }
+        eprintln!("{name}: {} runs, {calls} calls, failed: {errors:?}", runs());
+        assert!(calls > 500 * runs() as u64, "{name}: only {calls} calls");
+        failed.extend((!errors.is_empty()).then_some((name, errors)));
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// How often each change is made.
+fn runs() -> usize {
+    std::env::var("SWARM_RUNS").map_or(1, |text| text.parse().expect("SWARM_RUNS is a number"))
+}
+
+/// Three managers; `web`, and a client on each node that nothing is done to.
+struct Lab {
+    cluster: Cluster,
+    clients: Vec<Task>,
+    lines: [String; 3],
+}
+
+impl Lab {
+    fn up() -> Self {
+        let cluster = Cluster::up("traffic");
+        cluster.create_network("", "net");
+        cluster.create_service("client", "--network net --replicas 3");
+        cluster.create_service("web", "--network net --replicas 4");
+        let mut clients = cluster.tasks("client");
+        // The node that is drained takes its client along.
+        clients.retain(|client| client.node != cluster.node(3).name());
+        let lines = lines(cluster.vip("web"));
+        Self { cluster, clients, lines }
+    }
+
+    fn calls_while(&self, change: impl FnOnce()) -> Vec<Calls> {
+        let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
+        calls_by_while(|task, line| self.call(task, line), &self.clients, &lines, change)
+    }
+
+    /// Past `task exec`, which may hang on the manager that is to lead no more.
+    fn call(&self, from: &Task, line: &str) -> Calls {
+        let node = self.node_called(&from.node);
+        let whoami = Binaries::locate().expect("the programs").whoami;
+        let namespace = format!("--net=/run/swarmd/netns/t-{}", from.id);
+        let words = ["nsenter", &namespace, &whoami.to_string_lossy()].map(str::to_owned);
+        let words = words.into_iter().chain(line.split_whitespace().map(str::to_owned));
+        let output = node.exec(words).expect("calls");
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("{line}: {e}: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    fn node_called(&self, name: &str) -> Node {
+        let node = self.cluster.nodes().into_iter().find(|node| node.name() == name);
+        node.unwrap_or_else(|| panic!("no node {name}"))
+    }
+
+    fn scale(&self, replicas: usize) {
+        self.cluster.ctl(&format!("service scale -q web={replicas}"));
+    }
+
+    fn update(&self) {
+        self.cluster.ctl("service update -q --force web");
+    }
+
+    fn drain(&self) {
+        let drained = self.cluster.node(3).name().to_owned();
+        self.cluster.ctl(&format!("node update --availability drain {drained}"));
+        eventually("a drained node without tasks", || {
+            let tasks = self.cluster.tasks("web");
+            let there = tasks.iter().filter(|task| task.node == drained).count();
+            if (there, tasks.len()) == (0, 4) { Ok(()) } else { Err(format!("{tasks:?}")) }
+        });
+    }
+
+    /// Gives the node its share again, for the next time.
+    fn undrain(&self) {
+        let name = self.cluster.node(3).name().to_owned();
+        self.cluster.ctl(&format!("node update --availability active {name}"));
+        self.scale(1);
+        self.scale(4);
+    }
+
+    /// The leader hands over and is a manager no more.
+    fn change_leader(&self) {
+        let leader = self.leader();
+        let asked = self.asked(&leader);
+        self.cluster.client_of(asked).ctl(&format!("node demote {leader}"));
+        eventually("another leader", || {
+            let now = self.leader_by(asked)?;
+            if now == leader { Err(format!("{now} still leads")) } else { Ok(()) }
+        });
+        // What is done under the new one goes on as before.
+        self.cluster.client_of(asked).ctl("service scale -q web=6");
+    }
+
+    fn regain_manager(&self) {
+        let asked = (1..=3).find(|number| self.leader_by(*number).is_ok()).expect("a manager");
+        let client = self.cluster.client_of(asked);
+        for node in client.list("node ls") {
+            if node["ManagerStatus"] == "" {
+                client.ctl(&format!("node promote {}", node["Hostname"].as_str().expect("a name")));
+            }
+        }
+        client.ctl("service scale -q web=4");
+    }
+
+    fn leader(&self) -> String {
+        eventually("a leader", || {
+            (1..=3).find_map(|number| self.leader_by(number).ok()).ok_or("none".to_owned())
+        })
+    }
+
+    /// The leader as that node sees it.
+    fn leader_by(&self, number: usize) -> Result<String, String> {
+        let output = self.cluster.client_of(number).ctl_output("node ls --format json");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let nodes = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
+        let mut leaders = nodes.filter(|node| node["ManagerStatus"] == "Leader");
+        leaders.find_map(|node| node["Hostname"].as_str().map(str::to_owned)).ok_or(text.clone())
+    }
+
+    /// A manager that is not this one.
+    fn asked(&self, leader: &str) -> usize {
+        let other = (1..=3).find(|number| self.cluster.node(*number).name() != leader);
+        other.expect("three managers")
+    }
+}
