@@ -22,7 +22,7 @@ use flow::Echo;
 use lab::{Lab, both};
 use namespace::eventually;
 use serde_json::{Value, json};
-use swarm_ipsec::inner_mtu;
+use swarm_model::overlay_mtu;
 
 const UNDERLAY: u32 = 1500;
 /// IPv4, UDP, VXLAN and the inner frame's header.
@@ -47,7 +47,7 @@ async fn main() {
     let (plain, encrypted) = (Lab::new(false).await, Lab::new(false).await);
     plain.connect(UNDERLAY - PLAIN);
     encrypted.key(&both(1)).await;
-    encrypted.connect(inner_mtu(UNDERLAY, encrypted.a.endpoint));
+    encrypted.connect(overlay_mtu(UNDERLAY, false, true).expect("Ethernet has room"));
     let (mut without, mut with) = (Measured::default(), Measured::default());
     for _ in 0..rounds {
         without.measure(&plain, time);

@@ -18,7 +18,6 @@
 //! | `wire`, `socket` | their netlink messages; a socket for them |
 //! | `bypass` | settings that would let packets go round IPsec |
 //! | `status`, `changes`, `error` | what is told |
-//! | `mtu` | the room that is left for a packet |
 
 #![forbid(unsafe_code)]
 
@@ -29,7 +28,6 @@ mod error;
 mod ipsec;
 mod kernel;
 mod ledger;
-mod mtu;
 mod plan;
 mod probe;
 mod socket;
@@ -41,5 +39,4 @@ pub use changes::Changes;
 pub use desired::{Desired, Key, Sa, Tunnel};
 pub use error::{Error, Unsupported};
 pub use ipsec::{Ipsec, Options};
-pub use mtu::inner_mtu;
 pub use status::{Dropped, Peer, Status};

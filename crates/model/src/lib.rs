@@ -14,6 +14,7 @@ pub mod codec;
 mod encryption;
 mod id;
 mod meta;
+mod mtu;
 mod network;
 mod node;
 pub mod quantity;
@@ -36,7 +37,8 @@ pub use encryption::{
 };
 pub use id::{ClusterId, Id, NetworkId, NodeId, ServiceId, TaskId};
 pub use meta::{Labels, Meta, Timestamp, Version};
-pub use network::{DEFAULT_DRIVER, Ipam, IpamConfig, MTU_OPTION, Network, NetworkSpec};
+pub use mtu::overlay_mtu;
+pub use network::{DEFAULT_DRIVER, Ipam, IpamConfig, MTU_OPTION, Network, NetworkSpec, overlap};
 pub use node::{
     Availability, EngineDescription, ManagerAddress, ManagerStatus, Node, NodeDescription,
     NodeRole, NodeSpec, NodeState, NodeStatus, Platform, Reachability, Resources, TlsInfo,

@@ -91,3 +91,8 @@ pub struct IpamConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<std::net::Ipv4Addr>,
 }
+
+/// Whether two subnets have an address in common: then one is part of the other.
+pub fn overlap(one: &Ipv4Net, other: &Ipv4Net) -> bool {
+    one.contains(other) || other.contains(one)
+}

@@ -42,6 +42,11 @@ impl Node {
         self.is_alive() && self.spec.availability == Availability::Active
     }
 
+    /// Whether it can be part of encrypted networks.
+    pub fn has_esp(&self) -> bool {
+        self.description.encryption.is_capable()
+    }
+
     /// Whether it is a manager.
     pub fn is_manager(&self) -> bool {
         self.spec.role == NodeRole::Manager

@@ -69,6 +69,11 @@ impl Task {
         self.is_wanted() && self.superseded.is_none() && !self.is_finished()
     }
 
+    /// Whether it runs, as its node said last.
+    pub fn is_running(&self) -> bool {
+        self.status.state == TaskState::Running
+    }
+
     /// Whether it has ended, for whatever reason.
     pub fn is_finished(&self) -> bool {
         self.status.state > TaskState::Running

@@ -190,7 +190,7 @@ fn first_host(subnet: Ipv4Net) -> Ipv4Addr {
 
 /// The first candidate that shares no address with a routed prefix.
 fn choose(candidates: &[Ipv4Net], routed: &[Ipv4Net]) -> Result<Ipv4Net, Error> {
-    let overlaps = |a: &Ipv4Net, b: &Ipv4Net| a.contains(&b.network()) || b.contains(&a.network());
+    let overlaps = |a: &Ipv4Net, b: &Ipv4Net| a.contains(b) || b.contains(a);
     candidates
         .iter()
         .map(Ipv4Net::trunc)

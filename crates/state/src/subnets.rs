@@ -1,14 +1,10 @@
 //! Which subnet a new network gets.
 
 use ipnet::Ipv4Net;
-use swarm_model::NetworkSpec;
+use swarm_model::{NetworkSpec, overlap};
 
 use crate::command::Rejected;
 use crate::tables::State;
-
-fn overlaps(a: &Ipv4Net, b: &Ipv4Net) -> bool {
-    a.contains(&b.network()) || b.contains(&a.network())
-}
 
 impl State {
     /// The subnet for `spec`: the one asked for, or the first of the pool that clashes with no network
@@ -21,7 +17,7 @@ impl State {
     }
 
     fn check_overlap(&self, subnet: Ipv4Net) -> Result<Ipv4Net, Rejected> {
-        match self.networks().find(|other| overlaps(&other.subnet, &subnet)) {
+        match self.networks().find(|other| overlap(&other.subnet, &subnet)) {
             Some(other) => Err(Rejected::Invalid(format!(
                 "subnet {subnet} overlaps with {} of network {}",
                 other.subnet, other.spec.name
@@ -48,7 +44,7 @@ impl State {
             .skip(usize::from(pools.len() == 1 && pools[0].prefix_len() < spec.subnet_size));
         candidates
             .into_iter()
-            .find(|subnet| taken.iter().chain(&routes).all(|other| !overlaps(other, subnet)))
+            .find(|subnet| taken.iter().chain(&routes).all(|other| !overlap(other, subnet)))
             .ok_or_else(|| {
                 let pools: Vec<String> = pools.iter().map(ToString::to_string).collect();
                 Rejected::Exhausted(format!(

@@ -94,6 +94,11 @@ impl State {
         self.nodes.get(id)
     }
 
+    /// Whether the task runs as far as anybody knows: it was said to, and its node is heard of.
+    pub fn runs(&self, task: &Task) -> bool {
+        task.is_running() && self.node_of(task).is_some_and(|node| node.is_alive())
+    }
+
     /// The node that a task is placed on, if it is placed and the node is still part of the swarm.
     pub fn node_of(&self, task: &Task) -> Option<&Arc<Node>> {
         task.node_id.as_ref().and_then(|id| self.node(id))

@@ -34,7 +34,7 @@ impl State {
     /// network with it. It changes with nodes, keys and the members of networks, and with nothing else.
     pub fn tunnels(&self, node: &NodeId) -> BTreeMap<ItemKey, Item> {
         let mut items = BTreeMap::new();
-        let Some(own) = self.node(node).filter(|node| has_esp(node)) else { return items };
+        let Some(own) = self.node(node).filter(|node| sends(node)) else { return items };
         let Some(own_addr) = own.description.data_path_addr else { return items };
         let generations = Generations::of(&self.keys);
         let Some(sending) = generations.sending else { return items };
@@ -61,7 +61,7 @@ impl State {
             let Some(peer) = self.node(member) else { continue };
             let Some(vtep) = peer.description.data_path_addr else { continue };
             let sendable = vtep != own_addr && vtep.is_ipv4() == own_addr.is_ipv4();
-            if peer.id == own.id || !sendable || !has_esp(peer) {
+            if peer.id == own.id || !sendable || !sends(peer) {
                 continue;
             }
             let rank = |node: &Node| (node.is_alive(), node.ordinal);
@@ -74,8 +74,9 @@ impl State {
     }
 }
 
-fn has_esp(node: &Node) -> bool {
-    node.description.encryption.is_capable() && node.ordinal != 0
+/// Whether the node has keys to send with: they are derived from its ordinal.
+fn sends(node: &Node) -> bool {
+    node.has_esp() && node.ordinal != 0
 }
 
 /// The generations of a ring, ready to derive from.

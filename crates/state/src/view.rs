@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use swarm_model::{
     EndpointState, EndpointView, Item, ItemKey, Network, NetworkId, NetworkView, NodeId, NodeView,
-    Service, ServiceView, Task, TaskState,
+    Service, ServiceView, Task,
 };
 
 use crate::tables::State;
@@ -90,7 +90,7 @@ impl State {
             EndpointState::Lost
         } else if !task.is_wanted() {
             EndpointState::Draining
-        } else if task.status.state == TaskState::Running {
+        } else if task.is_running() {
             EndpointState::Ready
         } else {
             EndpointState::Starting

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::Ipv4Net;
 use swarm_manager::NewCluster;
-use swarm_model::{ClusterId, ClusterSpec, Id, ManagerAddress, NodeId};
+use swarm_model::{ClusterId, ClusterSpec, Id, ManagerAddress, NodeId, overlap};
 use swarm_pki::{
     Connector, ConnectorOptions, Credentials, ExpectedPeer, JoinToken, NODE_CERT_VALIDITY,
     NodeIdentity, Role, RootCa, RootCert, fetch_root, new_key_and_csr, save_roots,
@@ -124,9 +124,8 @@ fn cluster_spec(request: &InitRequest) -> Result<ClusterSpec> {
         if pool.prefix_len() > spec.subnet_size {
             bail!("invalid --default-addr-pool {pool}: smaller than a /{}", spec.subnet_size);
         }
-        let overlaps =
-            |other: &&Ipv4Net| other.contains(&pool.network()) || pool.contains(&other.network());
-        if let Some(other) = spec.default_addr_pool[..at].iter().find(overlaps) {
+        let others = &spec.default_addr_pool[..at];
+        if let Some(other) = others.iter().find(|other| overlap(other, pool)) {
             bail!("invalid --default-addr-pool: {pool} overlaps with {other}");
         }
     }

@@ -106,7 +106,7 @@ fn keys_of(node: &Node, late: bool, sending: u32) -> String {
     };
     if node.status.state != NodeState::Ready {
         why("node is down")
-    } else if !node.description.encryption.is_capable() {
+    } else if !node.has_esp() {
         format!("none: {}", node.description.encryption.reason)
     } else if late {
         why(&format!("generation {sending} is not in force yet"))

@@ -1,8 +1,7 @@
 //! `network create | ls | inspect | rm | prune`.
 
-use ipnet::Ipv4Net;
 use serde_json::json;
-use swarm_model::{DEFAULT_DRIVER, NetworkId, NetworkSpec, Node};
+use swarm_model::{DEFAULT_DRIVER, NetworkId, NetworkSpec, overlap};
 use swarm_proto::control::{Changed, Document, Documents, InspectNetworkRequest};
 use swarm_state::{Change, Rejected, State};
 use tonic::Status;
@@ -99,8 +98,7 @@ fn unfit(state: &State, id: &NetworkId) -> Vec<String> {
              most that fits there"
         ));
     }
-    let has_esp = |node: &Node| node.description.encryption.is_capable();
-    let nodes = state.nodes().filter(|node| network.is_encrypted() && !has_esp(node));
+    let nodes = state.nodes().filter(|node| network.is_encrypted() && !node.has_esp());
     let mut lacking: Vec<&str> = nodes.map(|node| node.description.hostname.as_str()).collect();
     lacking.sort_unstable();
     warnings.extend(lacking.iter().map(|hostname| {
@@ -114,11 +112,9 @@ fn unfit(state: &State, id: &NetworkId) -> Vec<String> {
 fn hidden_routes(state: &State, id: &NetworkId) -> Vec<String> {
     let Some(network) = state.network(id) else { return Vec::new() };
     let subnet = network.subnet;
-    let overlaps =
-        |route: &&Ipv4Net| route.contains(&subnet.network()) || subnet.contains(&route.network());
     let nodes = state.nodes().filter_map(|node| {
         let routes = node.description.routes.iter().filter(|route| route.prefix_len() > 0);
-        let route = routes.into_iter().find(overlaps)?;
+        let route = routes.into_iter().find(|route| overlap(route, &subnet))?;
         let hostname = &node.description.hostname;
         Some(format!("tasks will not reach {route}, which {hostname} has a route to"))
     });

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use swarm_model::{Network, Node, Service, TaskState};
+use swarm_model::{Network, Node, Service};
 use swarm_state::State;
 
 /// `network inspect`: without `Peers` and `Services`.
@@ -82,8 +82,7 @@ pub(crate) fn service_with_status(state: &State, service: &Service) -> Value {
     // A slot that is handed over has two tasks for a moment.
     let running: BTreeSet<u64> = state
         .tasks_of(&service.id)
-        .filter(|task| task.is_wanted() && task.status.state == TaskState::Running)
-        .filter(|task| state.node_of(task).is_some_and(|node| node.is_alive()))
+        .filter(|task| task.is_wanted() && state.runs(task))
         .map(|task| task.slot)
         .collect();
     let mut value = json!(service);

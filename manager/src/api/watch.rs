@@ -101,11 +101,7 @@ pub(crate) fn progress(state: &State, heard: &Heard, id: &ServiceId, revision: u
     let active: Vec<&Arc<Task>> = tasks.iter().copied().filter(|task| task.holds_slot()).collect();
     let alive =
         |task: &Task| task.node_id.is_none() || state.node_of(task).is_some_and(|n| n.is_alive());
-    let runs = |task: &&&Arc<Task>| {
-        task.status.state == TaskState::Running
-            && task.spec == service.spec.task_template
-            && alive(task)
-    };
+    let runs = |task: &&&Arc<Task>| task.spec == service.spec.task_template && state.runs(task);
     let running = active.iter().filter(runs).count() as u64;
     let leaving = tasks.iter().filter(|t| !t.holds_slot() && !t.is_finished() && alive(t));
     let nodes = holders(state, service);
@@ -225,7 +221,7 @@ fn slots(tasks: &[&Arc<Task>]) -> Vec<SlotProgress> {
             state: task.status.state.to_string(),
             err: last_errors
                 .get(&task.slot)
-                .filter(|_| task.status.state != TaskState::Running)
+                .filter(|_| !task.is_running())
                 .map(|status| status.err.clone())
                 .unwrap_or_default(),
             message: task.status.remark().unwrap_or_default().to_owned(),

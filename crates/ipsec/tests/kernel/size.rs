@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use swarm_ipsec::inner_mtu;
+use swarm_model::overlay_mtu;
 
 use crate::{
     TRIES,
@@ -34,12 +34,12 @@ async fn over_ipv6_packets_fill_the_link_without_fragments() {
 async fn fill<const N: usize>(v6: bool, underlays: [u32; N]) {
     let lab = Lab::new(v6).await;
     lab.key(&both(1)).await;
-    lab.connect(inner_mtu(1500, lab.a.endpoint));
+    lab.connect(mtu_over(&lab, 1500));
     let echo = Echo::start(&lab.b);
     assert!(Client::new(&lab).answered(TRIES), "the network works");
     drop(echo);
     for underlay in underlays {
-        let mtu = inner_mtu(underlay, lab.a.endpoint);
+        let mtu = mtu_over(&lab, underlay);
         set_mtu(&lab, underlay, mtu);
         let full = on_the_wire(&lab, mtu as usize);
         assert!(full.iter().all(|seen| !seen.fragment), "{underlay}: {full:?}");
@@ -52,7 +52,7 @@ async fn fill<const N: usize>(v6: bool, underlays: [u32; N]) {
         let more = on_the_wire(&lab, mtu as usize + 1);
         assert!(is_split(&more), "{underlay}: {more:?}");
     }
-    let mtu = inner_mtu(1500, lab.a.endpoint);
+    let mtu = mtu_over(&lab, 1500);
     set_mtu(&lab, 1500, mtu);
     let capture = Capture::start(&lab.switch);
     megabyte(&lab);
@@ -60,6 +60,10 @@ async fn fill<const N: usize>(v6: bool, underlays: [u32; N]) {
     assert!(seen.iter().all(|seen| !seen.fragment && seen.length <= 1500));
     let (esp, clear) = count(&seen);
     assert!(esp > 1_000_000 / mtu as usize && clear == 0, "{esp} of ESP, {clear} in clear");
+}
+
+fn mtu_over(lab: &Lab, underlay: u32) -> u32 {
+    overlay_mtu(underlay, lab.a.endpoint.is_ipv6(), true).unwrap()
 }
 
 /// In two, after ESP or (where the kernel finds out in time, as with IPv6) before.

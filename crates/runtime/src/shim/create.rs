@@ -11,15 +11,12 @@ use std::time::SystemTime;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::{Mode, umask};
-use nix::unistd::{
-    Gid, Pid, Uid, chroot, dup2_stdout, execve, fchdir, fchown, pipe2, setgroups, setsid,
-};
+use nix::unistd::{Gid, Pid, Uid, chroot, dup2_stdout, execve, fchdir, fchown, pipe2};
 
+use super::detach::leave_the_daemon_behind;
 use super::executor::CommandExecutor;
 use super::watch::WatchArgs;
 use super::{Report, WATCH, rootfs, setup_error};
@@ -105,17 +102,6 @@ fn lock(bundle: &Bundle) -> Result<File, Failure> {
     let text = serde_json::to_vec(&me).map_err(|e| setup_error("encode the lock", e))?;
     file.write_all(&text).map_err(|e| setup_error("write the shim's lock", e))?;
     Ok(file)
-}
-
-/// Nothing that happens to the daemon, its terminal or its groups is to reach the container.
-fn leave_the_daemon_behind() -> Result<(), Failure> {
-    match setsid() {
-        Ok(_) | Err(Errno::EPERM) => {} // EPERM: leads a session already
-        Err(e) => return Err(setup_error("create session", e)),
-    }
-    sys::ignore_termination();
-    umask(Mode::from_bits_truncate(0o022));
-    setgroups(&[]).map_err(|e| setup_error("drop supplementary groups", e))
 }
 
 impl Home {

@@ -14,13 +14,14 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use nix::sys::stat::{Mode, fstat, major, minor, umask};
+use nix::sys::stat::{fstat, major, minor};
 use nix::sys::statfs::fstatfs;
-use nix::unistd::{Gid, Pid, Uid, dup2_stdin, fchown, pipe2, setgroups, setsid};
+use nix::unistd::{Gid, Pid, Uid, dup2_stdin, fchown, pipe2};
 use pathrs::Root;
 use pathrs::flags::OpenFlags;
 use serde::{Deserialize, Serialize};
 
+use super::detach::leave_the_daemon_behind;
 use super::executor::{CommandExecutor, words};
 use super::{rootfs, setup_error};
 use crate::bundle::{Bundle, Manifest, RunState, read_json, write_json};
@@ -85,6 +86,8 @@ pub(super) fn run(dir: &Path) -> Result<(), Failure> {
 
 fn start(dir: &Path, daemon: &OwnedFd) -> Result<(i32, Vec<OwnedFd>), Failure> {
     leave_the_daemon_behind()?;
+    let null = fs::File::open("/dev/null").map_err(|e| setup_error("open /dev/null", e))?;
+    dup2_stdin(&null).map_err(|e| setup_error("replace standard input", e))?;
     let request = receive(daemon)?;
     let bundle = Bundle { dir: dir.to_owned(), data: request.data };
     let gone = || Failure::setup("the container is not running");
@@ -110,18 +113,6 @@ fn start(dir: &Path, daemon: &OwnedFd) -> Result<(i32, Vec<OwnedFd>), Failure> {
         &manifest.cgroup,
     );
     place(&bundle, &manifest, &process, spec.tty, stdio)
-}
-
-fn leave_the_daemon_behind() -> Result<(), Failure> {
-    match setsid() {
-        Ok(_) | Err(Errno::EPERM) => {} // EPERM: leads a session already
-        Err(e) => return Err(setup_error("create session", e)),
-    }
-    sys::ignore_termination();
-    umask(Mode::from_bits_truncate(0o022));
-    let null = fs::File::open("/dev/null").map_err(|e| setup_error("open /dev/null", e))?;
-    dup2_stdin(&null).map_err(|e| setup_error("replace standard input", e))?;
-    setgroups(&[]).map_err(|e| setup_error("drop supplementary groups", e))
 }
 
 fn missing_directory(cwd: &str, err: &pathrs::error::Error) -> Failure {

@@ -6,6 +6,7 @@
 //! - `shim-exec <bundle>` runs one further process in a container.
 
 mod create;
+mod detach;
 mod exec;
 mod executor;
 mod rootfs;

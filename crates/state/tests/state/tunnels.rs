@@ -36,7 +36,7 @@ fn encrypted(state: &State, node: &NodeId) -> BTreeSet<NetworkId> {
 }
 
 fn address(node: &Node) -> Option<IpAddr> {
-    node.description.data_path_addr.filter(|_| node.description.encryption.is_capable())
+    node.description.data_path_addr.filter(|_| node.has_esp())
 }
 
 /// Whether two nodes can and must encrypt to each other; none if another node claims either's address.

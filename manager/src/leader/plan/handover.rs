@@ -48,7 +48,7 @@ fn is_drained(state: &State, task: &Task) -> bool {
 /// Whether the slot's superseded tasks have nothing to wait for any more.
 fn is_over(slot: &Slot<'_>, complete: bool) -> bool {
     match slot.active {
-        Some(next) => next.status.state == TaskState::Running || is_stuck(next),
+        Some(next) => next.is_running() || is_stuck(next),
         // Either no task is wanted in this slot any more, or the replacement has failed.
         None => complete || slot.ended_by_itself().is_some(),
     }

@@ -64,7 +64,7 @@ pub(crate) fn behind<'a>(
     facts: &'a Facts,
     revision: u64,
 ) -> impl Iterator<Item = &'a Node> {
-    let concerned = |node: &&Node| node.is_alive() && node.description.encryption.is_capable();
+    let concerned = |node: &&Node| node.is_alive() && node.has_esp();
     let nodes = state.nodes().map(|node| &**node).filter(concerned);
     nodes
         .filter(move |node| facts.nodes.get(&node.id).is_none_or(|heard| heard.in_force < revision))

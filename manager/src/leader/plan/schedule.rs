@@ -68,7 +68,7 @@ impl<'a> Places<'a> {
         let Spread { counts, best } = spread;
         let best = best[usize::from(encrypted)].get_or_insert_with(|| {
             let all = self.candidates.iter().enumerate();
-            let able = all.filter(|(_, candidate)| !encrypted || has_esp(candidate.node));
+            let able = all.filter(|(_, candidate)| !encrypted || candidate.node.has_esp());
             able.map(|(at, candidate)| Reverse((counts[at], candidate.tasks, at))).collect()
         });
         loop {
@@ -156,15 +156,11 @@ fn is_any_encrypted(state: &State, networks: &[NetworkAttachmentConfig]) -> bool
     networks.into_iter().any(|network| network.is_encrypted())
 }
 
-fn has_esp(node: &Node) -> bool {
-    node.description.encryption.is_capable()
-}
-
 fn refusal(state: &State, encrypted: bool) -> String {
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     let mut without_esp = Vec::new();
     for node in state.nodes() {
-        if encrypted && node.takes_tasks() && !has_esp(node) {
+        if encrypted && node.takes_tasks() && !node.has_esp() {
             without_esp.push(node.description.hostname.as_str());
         } else {
             *reasons.entry(ruled_out_by(node)).or_default() += 1;

@@ -71,7 +71,7 @@ fn shrink(
     plan: &mut Plan,
 ) {
     let (running, others): (Vec<&Arc<Task>>, Vec<&Arc<Task>>) =
-        active(state, slots).partition(|task| task.status.state == TaskState::Running);
+        active(state, slots).partition(|task| task.is_running());
     let mut on_node: BTreeMap<Option<&NodeId>, usize> = BTreeMap::new();
     for task in running.iter().chain(&others) {
         *on_node.entry(task.node_id.as_ref()).or_default() += 1;
@@ -216,14 +216,14 @@ fn update(
     }
     let (fresh, outdated): (Vec<&Arc<Task>>, Vec<&Arc<Task>>) =
         active(state, slots).partition(|task| current(task));
-    let all_run = fresh.iter().all(|task| task.status.state == TaskState::Running);
+    let all_run = fresh.iter().all(|task| task.is_running());
     let there = fresh.len() + outdated.len() + done.len();
     // More are there if tasks of a one-shot service had ended before it was scaled down.
     let complete = there as u64 >= service.replicas();
     if !all_run || !complete {
         return;
     }
-    match outdated.iter().min_by_key(|t| (t.status.state == TaskState::Running, t.slot)) {
+    match outdated.iter().min_by_key(|t| (t.is_running(), t.slot)) {
         Some(task) => plan.push(withdraw(state, task)),
         None => set(UpdateState::Completed, "update completed".into(), plan),
     }
