@@ -21,7 +21,7 @@ use std::{
 
 use lab::{ENDPOINT_A, ENDPOINT_B, Segment, Task, TwoNodes, VIP, eventually, many_services};
 use serde_json::{Value, json};
-use swarm_balancer::{Backend, Balancer, Ipvs, Nftables};
+use swarm_balancer::{Backend, Balancer};
 
 /// Clients at once where the rate of new connections is measured.
 const CONCURRENCY: u32 = 4;
@@ -53,11 +53,11 @@ async fn main() {
 }
 
 fn ipvs() -> Arc<dyn Balancer> {
-    Arc::new(Ipvs::find().expect("nft is installed"))
+    swarm_balancer::ipvs().expect("nft is installed")
 }
 
 fn nftables() -> Arc<dyn Balancer> {
-    Arc::new(Nftables::find().expect("nft is installed"))
+    swarm_balancer::nftables().expect("nft is installed")
 }
 
 fn kernel() -> String {

@@ -4,7 +4,12 @@ use std::{fmt, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::{Error, Ipvs, Network, Nftables, Result};
+use crate::{
+    Error, Network, Result,
+    ipvs::Ipvs,
+    method::{Engine, Method},
+    nftables::Nftables,
+};
 
 /// What an operation did to the kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,9 +35,9 @@ pub struct Repaired {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// [`Nftables`].
+    /// [`nftables`].
     Nftables,
-    /// [`crate::Ipvs`].
+    /// [`ipvs`].
     Ipvs,
     /// [`crate::FakeBalancer`].
     Fake,
@@ -83,12 +88,12 @@ pub trait Balancer: Send + Sync {
 /// Which engine the user asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Preference {
-    /// [`Ipvs`] where the kernel has it, else [`Nftables`].
+    /// [`ipvs`] where the kernel has it, else [`nftables`].
     #[default]
     Auto,
-    /// [`Nftables`] or nothing.
+    /// [`nftables`] or nothing.
     Nftables,
-    /// [`Ipvs`] or nothing.
+    /// [`ipvs`] or nothing.
     Ipvs,
 }
 
@@ -113,26 +118,38 @@ impl fmt::Display for Choice {
 /// [`Error::MissingNft`], [`Error::Ipvs`] or [`Error::Unsupported`] say what the host lacks.
 pub async fn choose(preference: Preference) -> Result<Choice> {
     match preference {
-        Preference::Auto => match ipvs().await {
+        Preference::Auto => match proven::<Ipvs>().await {
             Ok(engine) => Ok(Choice { engine, why: "the kernel has it".to_owned() }),
             Err(missing @ Error::MissingNft) => Err(missing),
-            Err(error) => Ok(Choice { engine: nftables().await?, why: why_not_ipvs(&error) }),
+            Err(error) => {
+                Ok(Choice { engine: proven::<Nftables>().await?, why: why_not_ipvs(&error) })
+            }
         },
-        Preference::Ipvs => ipvs().await.map(forced),
-        Preference::Nftables => nftables().await.map(forced),
+        Preference::Ipvs => proven::<Ipvs>().await.map(forced),
+        Preference::Nftables => proven::<Nftables>().await.map(forced),
     }
 }
 
-async fn ipvs() -> Result<Arc<dyn Balancer>> {
-    let engine = Ipvs::find()?;
+async fn proven<M: Method>() -> Result<Arc<dyn Balancer>> {
+    let engine = Engine::<M>::find()?;
     engine.probe().await?;
     Ok(Arc::new(engine))
 }
 
-async fn nftables() -> Result<Arc<dyn Balancer>> {
-    let engine = Nftables::find()?;
-    engine.probe().await?;
-    Ok(Arc::new(engine))
+/// The engine on IPVS; [`choose`] would prove first that the kernel has it.
+///
+/// # Errors
+/// [`Error::MissingNft`] names the package.
+pub fn ipvs() -> Result<Arc<dyn Balancer>> {
+    Ok(Arc::new(Engine::<Ipvs>::find()?))
+}
+
+/// The engine on nftables; [`choose`] would prove first that the kernel can do all that it needs.
+///
+/// # Errors
+/// [`Error::MissingNft`] names the package.
+pub fn nftables() -> Result<Arc<dyn Balancer>> {
+    Ok(Arc::new(Engine::<Nftables>::find()?))
 }
 
 fn forced(engine: Arc<dyn Balancer>) -> Choice {

@@ -2,8 +2,8 @@
 //!
 //! - [`desired`]: what should be ([`Network`], [`VirtualService`], [`Backend`]) and what makes it invalid.
 //! - [`engine`]: the [`Balancer`] interface that every engine offers, and [`choose`].
-//! - [`nftables`]: the engine on nftables' `numgen` and NAT.
-//! - [`ipvs`]: the engine on IPVS, led by nftables' marks.
+//! - `nftables`: the engine on nftables' `numgen` and NAT; `ipvs`: the engine on IPVS, led by nftables' marks.
+//! - `method`: what these two differ in; `worker`: what they do alike.
 //! - [`fake`]: an engine that records instead of programming, for simulations.
 //! - `netlink`: the little netfilter netlink the engines need (generation id, connection tracking).
 //! - `nft`: running the `nft` command.
@@ -17,15 +17,15 @@ pub mod desired;
 pub mod engine;
 mod error;
 pub mod fake;
-pub mod ipvs;
+mod ipvs;
+mod method;
 mod netlink;
 mod networks;
 mod nft;
-pub mod nftables;
+mod nftables;
+mod worker;
 
 pub use desired::{Backend, Network, VirtualService};
-pub use engine::{Balancer, Changes, Choice, Kind, Preference, Repaired, choose};
+pub use engine::{Balancer, Changes, Choice, Kind, Preference, Repaired, choose, ipvs, nftables};
 pub use error::{Error, Result};
 pub use fake::FakeBalancer;
-pub use ipvs::Ipvs;
-pub use nftables::Nftables;

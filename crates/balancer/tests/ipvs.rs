@@ -9,10 +9,10 @@ use conformance::{
     Subject,
     lab::{Namespace, Segment, VIP, service},
 };
-use swarm_balancer::{Backend, Balancer, Error, Ipvs, Kind, Preference, Repaired, choose};
+use swarm_balancer::{Backend, Balancer, Error, Kind, Preference, Repaired, choose};
 
 fn engine() -> Arc<dyn Balancer> {
-    Arc::new(Ipvs::find().expect("nft is installed"))
+    swarm_balancer::ipvs().expect("nft is installed")
 }
 
 /// The lines in an order that does not depend on history.

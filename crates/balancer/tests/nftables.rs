@@ -8,10 +8,10 @@ use conformance::{
     Subject,
     lab::{Namespace, Segment, VIP, service},
 };
-use swarm_balancer::{Backend, Balancer, Kind, Nftables, Preference, Repaired, choose};
+use swarm_balancer::{Backend, Balancer, Kind, Preference, Repaired, choose};
 
 fn engine() -> Arc<dyn Balancer> {
-    Arc::new(Nftables::find().expect("nft is installed"))
+    swarm_balancer::nftables().expect("nft is installed")
 }
 
 fn nft(ns: &Namespace, statement: &str) -> String {

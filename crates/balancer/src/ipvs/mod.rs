@@ -4,7 +4,6 @@
 //! - `table`: what a network's nftables and IPVS should hold, and which connections may exist beside it.
 //! - `steps`: from one set of IPVS services to another.
 //! - `kernel`: carrying steps out, listing what there is, and the sysctls.
-//! - `worker`: what happens inside the namespace: order, connections, audit.
 //!
 //! IPVS has no transactions. What comes is added first, then nftables changes in one transaction, then what goes is
 //! deleted; after an error in between the next call compares all with what the kernel lists.
@@ -12,89 +11,84 @@
 mod kernel;
 mod steps;
 mod table;
-mod worker;
-
-use std::path::Path;
-
-use async_trait::async_trait;
 
 use crate::{
-    Balancer, Changes, Error, Kind, Network, Repaired, Result, networks::Networks, nft::Nft,
+    Kind, Result,
+    method::{Done, Method, Table as _},
+    netlink::{Entry, drop_connections},
+    nft::Nft,
 };
+use kernel::{Kernel, changed_sysctl, set_sysctls};
+use steps::Steps;
 use table::Table;
-use worker::{Memory, Worker};
 
-/// The IPVS engine. One per daemon; cheap to share through an `Arc`.
-#[derive(Debug)]
-pub struct Ipvs {
-    nft: Nft,
-    networks: Networks<Memory>,
-}
+/// Balancing by IPVS, led by nftables' marks.
+pub(crate) struct Ipvs(Kernel);
 
 impl Ipvs {
-    /// Finds the `nft` command.
-    ///
-    /// # Errors
-    /// [`Error::MissingNft`] names the package.
-    pub fn find() -> Result<Self> {
-        Ok(Self { nft: Nft::find()?, networks: Networks::default() })
-    }
-
-    /// Proves in a throw-away namespace that `nft` and the kernel can do all that the engine needs; returns the
-    /// version of IPVS.
-    ///
-    /// # Errors
-    /// [`Error::Ipvs`] or [`Error::Unsupported`] with what the kernel or `nft` said.
-    pub async fn probe(&self) -> Result<String> {
-        let nft = self.nft.clone();
-        swarm_netns::in_new(move || {
-            let version = kernel::probe()?;
-            nft.commit(&table::sample().join("\n")).map_err(|error| match error {
-                Error::Refused { reason } => Error::Unsupported { reason },
-                other => other,
-            })?;
-            Ok(format!("ipvs {version}"))
-        })
-        .await?
-    }
-
-    /// Runs `work` in the namespace, alone for this network.
-    async fn work<T: Send + 'static>(
-        &self,
-        id: &str,
-        netns: &Path,
-        work: impl FnOnce(&mut Worker<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let (nft, network) = (self.nft.clone(), id.to_owned());
-        let work = move |namespace, memory: &mut Memory| {
-            work(&mut Worker { nft: &nft, network: &network, namespace, memory })
-        };
-        self.networks.work(id, netns, work).await
+    fn carry_out(&mut self, nft: &Nft, steps: &Steps, statements: &[String]) -> Result<()> {
+        self.0.carry_out(&steps.before)?;
+        if !statements.is_empty() {
+            nft.commit(&statements.join("\n"))?;
+        }
+        self.0.carry_out(&steps.after)
     }
 }
 
-#[async_trait]
-impl Balancer for Ipvs {
-    async fn program(&self, network: &Network) -> Result<Changes> {
-        let table = Table::of(network)?;
-        self.work(&network.id, &network.netns, move |worker| worker.program(table)).await
+impl Method for Ipvs {
+    const KIND: Kind = Kind::Ipvs;
+    const NAME: &'static str = "ipvs";
+    type Table = Table;
+
+    fn open() -> Result<Self> {
+        Kernel::open().map(Self)
     }
 
-    async fn audit(&self, network: &Network) -> Result<Repaired> {
-        let table = Table::of(network)?;
-        self.work(&network.id, &network.netns, move |worker| worker.audit(table)).await
+    fn seems_right(&mut self, table: &Table) -> Result<bool> {
+        self.0.has(&table.services)
     }
 
-    async fn remove(&self, network_id: &str, netns: &Path) -> Result<()> {
-        let removed = self.work(network_id, netns, |worker| worker.remove()).await;
-        self.networks.removed(network_id, removed)
+    fn strangeness(&mut self, table: &Table) -> Result<Option<String>> {
+        let steps = self.0.steps_to(&table.services)?;
+        if let Some(step) = steps.before.iter().chain(&steps.after).next() {
+            return Ok(Some(step.to_string()));
+        }
+        Ok(changed_sysctl()?.map(|name| format!("the sysctl net.ipv4.vs.{name} was changed")))
     }
 
-    fn name(&self) -> &'static str {
-        "ipvs"
+    fn change(&mut self, nft: &Nft, from: &Table, to: &Table) -> Result<Done> {
+        let steps = Steps::between(&from.services, &to.services);
+        let statements = from.statements_to(to);
+        // Milliseconds after a backend is deleted the kernel ends its connections itself, and we could not count them.
+        let connections = drop_connections(&from.stranded_by(to), |entry| to.disowns(entry))?;
+        self.carry_out(nft, &steps, &statements)?;
+        let operations = steps.len() + statements.len();
+        Ok(Done { operations, committed: !statements.is_empty(), connections })
     }
 
-    fn kind(&self) -> Kind {
-        Kind::Ipvs
+    fn rebuild(&mut self, nft: &Nft, table: &Table) -> Result<usize> {
+        set_sysctls()?;
+        let steps = self.0.steps_to(&table.services)?;
+        let statements = table.rebuild();
+        self.carry_out(nft, &steps, &statements)?;
+        Ok(steps.len() + statements.len())
+    }
+
+    fn remove(nft: &Nft) -> Result<()> {
+        nft.commit("add table ip swarm\ndelete table ip swarm\n")?;
+        match Kernel::open().and_then(|mut kernel| kernel.flush()) {
+            Err(error) if error.is_no_ipvs() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn has_balanced(entry: &Entry) -> bool {
+        entry.balanced_elsewhere()
+    }
+
+    fn probe(nft: &Nft) -> Result<String> {
+        let version = kernel::probe()?;
+        nft.commit(&table::sample().join("\n"))?;
+        Ok(format!("ipvs {version}"))
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use super::steps::{Mark, Services};
 use crate::{
-    Error, Network, Result, VirtualService,
+    Error, Network, Result, VirtualService, method,
     netlink::{Answerers, Entry},
 };
 
@@ -16,7 +16,7 @@ const UDP: u8 = 17;
 
 /// The desired state of a network, in the kernel's terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// The source address of tasks that reach themselves.
     gateway: Ipv4Addr,
     /// Every VIP's mark.
@@ -30,22 +30,6 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// # Errors
-    /// [`Error::Invalid`], also for a service without a mark.
-    pub(super) fn of(network: &Network) -> Result<Self> {
-        network.validate()?;
-        let mut table = Self::empty(network.gateway);
-        for service in &network.services {
-            let mark = service.mark.and_then(Mark::new).ok_or_else(|| {
-                let reason =
-                    format!("service {} has no mark, by which ipvs would know it", service.id);
-                Error::Invalid { network: network.id.clone(), reason }
-            })?;
-            table.add(mark, service);
-        }
-        Ok(table)
-    }
-
     fn empty(gateway: Ipv4Addr) -> Self {
         Self {
             gateway,
@@ -113,8 +97,33 @@ impl Table {
         statements
     }
 
-    /// Who answers the connections that a change from this table to `new` leaves behind, [`Table::disowns`] to judge.
-    pub(super) fn stranded_by(&self, new: &Self) -> Answerers {
+    fn owners(&self, vip: Ipv4Addr) -> Option<&BTreeMap<Ipv4Addr, u32>> {
+        self.services.get(self.marks.get(&vip)?)
+    }
+
+    /// Whether new connections to a VIP are balanced.
+    fn takes(&self, vip: Ipv4Addr) -> bool {
+        self.marks.contains_key(&vip) && !self.refused.contains(&vip)
+    }
+}
+
+impl method::Table for Table {
+    /// Also a service without a mark is an error.
+    fn of(network: &Network) -> Result<Self> {
+        network.validate()?;
+        let mut table = Self::empty(network.gateway);
+        for service in &network.services {
+            let mark = service.mark.and_then(Mark::new).ok_or_else(|| {
+                let reason =
+                    format!("service {} has no mark, by which ipvs would know it", service.id);
+                Error::Invalid { network: network.id.clone(), reason }
+            })?;
+            table.add(mark, service);
+        }
+        Ok(table)
+    }
+
+    fn stranded_by(&self, new: &Self) -> Answerers {
         let none = BTreeMap::new();
         let lost = self.marks.keys().flat_map(|vip| {
             let kept = new.owners(*vip).unwrap_or(&none);
@@ -126,23 +135,14 @@ impl Table {
         Answerers::These(lost.chain(first.copied()).collect())
     }
 
-    /// Whether a tracked connection contradicts this table: it was balanced to what is no backend (any more), or was
+    /// Whether it was balanced to what is no backend (any more), or was
     /// taken for one of the namespace itself while its VIP balances now. The namespace has no other destination NAT.
-    pub(super) fn disowns(&self, entry: &Entry) -> bool {
+    fn disowns(&self, entry: &Entry) -> bool {
         if entry.balanced_elsewhere() {
             let owners = self.owners(entry.destination);
             return owners.is_none_or(|owners| !owners.contains_key(&entry.answerer));
         }
         [TCP, UDP].contains(&entry.protocol) && self.takes(entry.destination)
-    }
-
-    fn owners(&self, vip: Ipv4Addr) -> Option<&BTreeMap<Ipv4Addr, u32>> {
-        self.services.get(self.marks.get(&vip)?)
-    }
-
-    /// Whether new connections to a VIP are balanced.
-    fn takes(&self, vip: Ipv4Addr) -> bool {
-        self.marks.contains_key(&vip) && !self.refused.contains(&vip)
     }
 }
 
@@ -200,6 +200,7 @@ pub(super) fn sample() -> Vec<String> {
 mod tests {
     use super::*;
     use crate::Backend;
+    use crate::method::Table as _;
 
     const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
     const A: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 11);

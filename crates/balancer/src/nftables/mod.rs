@@ -4,99 +4,67 @@
 //! - `table`: the table that a network should have, and the statements from one table to another.
 //! - `statement`: those statements' text.
 //! - `slots`: weights to turns.
-//! - `worker`: what happens inside the namespace: transaction, connections, audit.
 
 mod slots;
 mod statement;
 mod table;
-mod worker;
 
-use std::{net::Ipv4Addr, path::Path};
-
-use async_trait::async_trait;
+use std::net::Ipv4Addr;
 
 use crate::{
-    Backend, Balancer, Changes, Error, Kind, Network, Repaired, Result, VirtualService,
-    networks::Networks, nft::Nft,
+    Backend, Kind, Network, Result, VirtualService,
+    method::{Done, Method},
+    netlink::Entry,
+    nft::Nft,
 };
+use statement::{Statement, script};
 use table::Table;
-use worker::{Memory, Worker};
 
-/// The nftables engine. One per daemon; cheap to share through an `Arc`.
-#[derive(Debug)]
-pub struct Nftables {
-    nft: Nft,
-    networks: Networks<Memory>,
-}
+/// Balancing by nftables alone: the generation tells of every change.
+pub(crate) struct Nftables;
 
-impl Nftables {
-    /// Finds the `nft` command.
-    ///
-    /// # Errors
-    /// [`Error::MissingNft`] names the package.
-    pub fn find() -> Result<Self> {
-        Ok(Self { nft: Nft::find()?, networks: Networks::default() })
+impl Method for Nftables {
+    const KIND: Kind = Kind::Nftables;
+    const NAME: &'static str = "nftables";
+    type Table = Table;
+
+    fn open() -> Result<Self> {
+        Ok(Self)
     }
 
-    /// Proves in a throw-away namespace that `nft` and the kernel can do all that the engine needs; returns the
-    /// version of `nft`.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] with what `nft` said.
-    pub async fn probe(&self) -> Result<String> {
-        let nft = self.nft.clone();
-        swarm_netns::in_new(move || {
-            let statements = sample();
-            let script = statement::script(&statements.rebuild());
-            nft.commit(&script).map_err(|error| match error {
-                Error::Refused { reason } => Error::Unsupported { reason },
-                other => other,
-            })?;
-            nft.version()
-        })
-        .await?
+    fn seems_right(&mut self, _: &Table) -> Result<bool> {
+        Ok(true)
     }
 
-    /// Runs `work` in the namespace, alone for this network.
-    async fn work<T: Send + 'static>(
-        &self,
-        id: &str,
-        netns: &Path,
-        work: impl FnOnce(&mut Worker<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let (nft, network) = (self.nft.clone(), id.to_owned());
-        let work = move |namespace, memory: &mut Memory| {
-            work(&mut Worker { nft: &nft, network: &network, namespace, memory })
-        };
-        self.networks.work(id, netns, work).await
-    }
-}
-
-#[async_trait]
-impl Balancer for Nftables {
-    async fn program(&self, network: &Network) -> Result<Changes> {
-        network.validate()?;
-        let table = Table::of(network);
-        self.work(&network.id, &network.netns, move |worker| worker.program(table)).await
+    fn strangeness(&mut self, _: &Table) -> Result<Option<String>> {
+        Ok(None)
     }
 
-    async fn audit(&self, network: &Network) -> Result<Repaired> {
-        network.validate()?;
-        let table = Table::of(network);
-        self.work(&network.id, &network.netns, move |worker| worker.audit(table)).await
+    fn change(&mut self, nft: &Nft, from: &Table, to: &Table) -> Result<Done> {
+        let steps = from.steps_to(to);
+        if !steps.is_empty() {
+            nft.commit(&script(&steps))?;
+        }
+        Ok(Done { operations: steps.len(), committed: !steps.is_empty(), connections: 0 })
     }
 
-    async fn remove(&self, network_id: &str, netns: &Path) -> Result<()> {
-        let removed = self.work(network_id, netns, |worker| worker.remove()).await;
-        self.networks.removed(network_id, removed)
+    fn rebuild(&mut self, nft: &Nft, table: &Table) -> Result<usize> {
+        let steps = table.rebuild();
+        nft.commit(&script(&steps))?;
+        Ok(steps.len())
     }
 
-    fn name(&self) -> &'static str {
-        "nftables"
+    fn remove(nft: &Nft) -> Result<()> {
+        nft.commit(&script(&[Statement::AddTable, Statement::DeleteTable]))
     }
 
-    fn kind(&self) -> Kind {
-        Kind::Nftables
+    fn has_balanced(entry: &Entry) -> bool {
+        entry.dnat
+    }
+
+    fn probe(nft: &Nft) -> Result<String> {
+        nft.commit(&script(&sample().rebuild()))?;
+        nft.version()
     }
 }
 
@@ -110,7 +78,7 @@ fn sample() -> Table {
         backends,
     };
     let backend = Backend { addr: Ipv4Addr::new(192, 0, 2, 11), weight: 1, local: true };
-    Table::of(&Network {
+    Table::of_valid(&Network {
         id: "probe".into(),
         netns: "/".into(),
         gateway: Ipv4Addr::new(192, 0, 2, 1),

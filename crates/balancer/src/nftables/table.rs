@@ -7,7 +7,7 @@ use std::{
 
 use super::{slots::interleave, statement::Statement};
 use crate::{
-    Network, VirtualService,
+    Network, Result, VirtualService, method,
     netlink::{Answerers, Entry},
 };
 
@@ -16,7 +16,7 @@ const UDP: u8 = 17;
 
 /// What the kernel's `table ip swarm` of a network holds, and which connections may exist beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// The source address of tasks that reach themselves.
     pub(super) gateway: Ipv4Addr,
     /// A chain per service that takes new connections, by service id.
@@ -54,7 +54,7 @@ impl Table {
     }
 
     /// The table for a valid network.
-    pub(super) fn of(network: &Network) -> Self {
+    pub(super) fn of_valid(network: &Network) -> Self {
         let mut table = Self::empty(network.gateway);
         for service in &network.services {
             table.add(service);
@@ -116,9 +116,15 @@ impl Table {
         steps.extend(new.local.difference(&self.local).map(|addr| Statement::AddLocal(*addr)));
         steps
     }
+}
 
-    /// Who answers the connections that a change from this table to `new` leaves behind, [`Table::disowns`] to judge.
-    pub(super) fn stranded_by(&self, new: &Self) -> Answerers {
+impl method::Table for Table {
+    fn of(network: &Network) -> Result<Self> {
+        network.validate()?;
+        Ok(Self::of_valid(network))
+    }
+
+    fn stranded_by(&self, new: &Self) -> Answerers {
         let none = BTreeSet::new();
         let lost = self
             .owners
@@ -129,9 +135,9 @@ impl Table {
         Answerers::These(lost.chain(first).copied().collect())
     }
 
-    /// Whether a tracked connection contradicts this table: it was balanced to what is no backend (any more), or was
+    /// Whether it was balanced to what is no backend (any more), or was
     /// taken for one of the namespace itself while its VIP balances now. The namespace has no other destination NAT.
-    pub(super) fn disowns(&self, entry: &Entry) -> bool {
+    fn disowns(&self, entry: &Entry) -> bool {
         if entry.dnat {
             return self
                 .owners

@@ -6,6 +6,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::Backend;
+use crate::method::Table as _;
 
 /// What nftables would hold; refuses what the kernel refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -140,7 +141,7 @@ proptest! {
         let mut last: Option<Table> = None;
         for network in &wanted {
             network.validate().expect("the strategy makes valid networks");
-            let table = Table::of(network);
+            let table = Table::of_valid(network);
             let steps = last.as_ref().map_or_else(|| table.rebuild(), |last| last.steps_to(&table));
             held = held.commit(&steps);
             prop_assert_eq!(&held, &Model::from(&table));
@@ -150,7 +151,7 @@ proptest! {
 
     #[test]
     fn a_rebuild_replaces_any_table(old in networks(), new in networks()) {
-        let (old, new) = (Table::of(&old), Table::of(&new));
+        let (old, new) = (Table::of_valid(&old), Table::of_valid(&new));
         prop_assert_eq!(Model::from(&old).commit(&new.rebuild()), Model::from(&new));
     }
 
@@ -163,7 +164,7 @@ proptest! {
         for service in &mut shuffled.services {
             service.backends.reverse();
         }
-        let (table, same) = (Table::of(&network), Table::of(&shuffled));
+        let (table, same) = (Table::of_valid(&network), Table::of_valid(&shuffled));
         prop_assert!(table.steps_to(&same).is_empty());
         prop_assert!(table.stranded_by(&same).are_none());
     }
@@ -173,14 +174,14 @@ proptest! {
         let mut changed = network.clone();
         let Some(service) = changed.services.first_mut() else { return Ok(()) };
         service.backends.push(Backend { addr: [10, 0, 1, 250].into(), weight, local: false });
-        let (old, new) = (Table::of(&network), Table::of(&changed));
+        let (old, new) = (Table::of_valid(&network), Table::of_valid(&changed));
         prop_assert!(old.steps_to(&new).len() <= 4, "{:?}", old.steps_to(&new));
     }
 
     /// Every connection that the old table could have made and the new one could not is asked for and deleted.
     #[test]
     fn no_connection_outlives_its_backend(old in networks(), new in networks()) {
-        let (before, after) = (Table::of(&old), Table::of(&new));
+        let (before, after) = (Table::of_valid(&old), Table::of_valid(&new));
         let Answerers::These(suspects) = before.stranded_by(&after) else { unreachable!("named ones only") };
         for (vip, backends) in &before.owners {
             for backend in backends {
@@ -207,7 +208,7 @@ fn connections_of_the_namespace_itself_are_left_alone() {
             backends: vec![Backend { addr: [10, 0, 1, 11].into(), weight: 1, local: true }],
         }],
     };
-    let table = Table::of(&network);
+    let table = Table::of_valid(&network);
     let plain = |destination: [u8; 4], protocol| {
         let mut entry = Entry::balanced(destination.into(), destination.into(), protocol);
         entry.dnat = false;

@@ -1,27 +1,25 @@
-//! The engine's blocking half: runs on a thread inside the network's namespace, holding the network's lock.
+//! The engines' blocking half: runs on a thread inside the network's namespace, holding the network's lock. It remembers
+//! what the kernel was given, changes that by the least, programs anew what someone else changed, and ends the connections
+//! that contradict it.
 
 use swarm_netns::Identity;
 use tracing::{debug, warn};
 
-use super::{
-    kernel::{Kernel, changed_sysctl, set_sysctls},
-    steps::Steps,
-    table::Table,
-};
 use crate::{
     Changes, Repaired, Result,
+    method::{Done, Method, Table},
     netlink::{Answerers, drop_connections, following, generation},
     nft::{self, Nft},
 };
 
 /// What the engine believes the kernel holds for a network; `None` if it does not know.
-pub(super) type Memory = Option<Programmed>;
+pub(crate) type Memory<T> = Option<Programmed<T>>;
 
 /// The last change's outcome.
 #[derive(Debug)]
-pub(super) struct Programmed {
+pub(crate) struct Programmed<T> {
     namespace: Identity,
-    table: Table,
+    table: T,
     /// The namespace's nftables generation after our transaction: any other now means that someone else committed.
     generation: u32,
     /// A packet that was under way during the change may have been tracked by the old table after we looked.
@@ -29,42 +27,42 @@ pub(super) struct Programmed {
 }
 
 /// One network's work.
-pub(super) struct Worker<'a> {
-    pub(super) nft: &'a Nft,
-    pub(super) network: &'a str,
-    pub(super) namespace: Identity,
-    pub(super) memory: &'a mut Memory,
+pub(crate) struct Worker<'a, M: Method> {
+    pub(crate) nft: &'a Nft,
+    pub(crate) network: &'a str,
+    pub(crate) namespace: Identity,
+    pub(crate) memory: &'a mut Memory<M::Table>,
 }
 
-impl Worker<'_> {
+impl<M: Method> Worker<'_, M> {
     /// See [`crate::Balancer::program`].
-    pub(super) fn program(&mut self, wanted: Table) -> Result<Changes> {
+    pub(crate) fn program(&mut self, wanted: M::Table) -> Result<Changes> {
         // Forgotten until the change is known to have succeeded: the next call then starts from scratch.
         let remembered = self.memory.take();
-        let mut kernel = Kernel::open()?;
+        let mut method = M::open()?;
         let Some(held) = remembered.filter(|held| held.namespace == self.namespace) else {
-            return self.rebuild(&mut kernel, wanted);
+            return self.rebuild(&mut method, wanted);
         };
-        if held.generation != generation()? || !kernel.has(&held.table.services)? {
+        if held.generation != generation()? || !method.seems_right(&held.table)? {
             warn!(
                 network = self.network,
                 "nftables or ipvs was changed by someone else: programming anew"
             );
-            return self.rebuild(&mut kernel, wanted);
+            return self.rebuild(&mut method, wanted);
         }
-        self.change(&mut kernel, held, wanted)
+        self.change(&mut method, held, wanted)
     }
 
     /// See [`crate::Balancer::audit`].
-    pub(super) fn audit(&mut self, wanted: Table) -> Result<Repaired> {
+    pub(crate) fn audit(&mut self, wanted: M::Table) -> Result<Repaired> {
         let Some(held) = self.memory.as_mut().filter(|held| held.namespace == self.namespace)
         else {
             return Ok(Repaired { drift: None, changes: self.program(wanted)? });
         };
-        let mut kernel = Kernel::open()?;
-        let strange = strangeness(&mut kernel, &held.table)?;
+        let mut method = M::open()?;
+        let strange = method.strangeness(&held.table)?;
         if strange.is_some() || held.generation != generation()? {
-            return self.repair(&mut kernel, strange, wanted);
+            return self.repair(&mut method, strange, wanted);
         }
         let suspects = std::mem::replace(&mut held.look_again, Answerers::none());
         let mut changes = self.program(wanted)?;
@@ -72,28 +70,24 @@ impl Worker<'_> {
         Ok(Repaired { drift: None, changes })
     }
 
-    /// Deletes table and services, if there are any.
-    pub(super) fn remove(&mut self) -> Result<()> {
+    /// Takes away what the engine made, if there is anything.
+    pub(crate) fn remove(&mut self) -> Result<()> {
         *self.memory = None;
-        self.nft.commit("add table ip swarm\ndelete table ip swarm\n")?;
-        match Kernel::open().and_then(|mut kernel| kernel.flush()) {
-            Err(error) if error.is_no_ipvs() => {}
-            other => other?,
-        }
-        drop_connections(&Answerers::Any, |entry| entry.balanced_elsewhere()).map(drop)
+        M::remove(self.nft)?;
+        drop_connections(&Answerers::Any, M::has_balanced).map(drop)
     }
 
-    /// Someone changed IPVS (`strange` says how) or this namespace's nftables: programs anew, and tells by nft's
+    /// Someone changed the kernel (`strange` says how, if it was not nftables): programs anew, and tells by nft's
     /// listings whether it was our table. They are only compared for the report; what they say decides nothing.
     fn repair(
         &mut self,
-        kernel: &mut Kernel,
+        method: &mut M,
         strange: Option<String>,
-        wanted: Table,
+        wanted: M::Table,
     ) -> Result<Repaired> {
         let intended = self.memory.take().is_some_and(|held| held.table == wanted);
         let before = self.nft.list()?;
-        let changes = self.rebuild(kernel, wanted)?;
+        let changes = self.rebuild(method, wanted)?;
         let drift = match (strange, before) {
             (Some(strange), _) => Some(strange),
             (None, None) => Some("the table ip swarm was gone".to_owned()),
@@ -114,32 +108,31 @@ impl Worker<'_> {
         Ok(Repaired { drift, changes })
     }
 
-    fn change(&mut self, kernel: &mut Kernel, held: Programmed, wanted: Table) -> Result<Changes> {
-        let steps = Steps::between(&held.table.services, &wanted.services);
-        let statements = held.table.statements_to(&wanted);
+    fn change(
+        &mut self,
+        method: &mut M,
+        held: Programmed<M::Table>,
+        wanted: M::Table,
+    ) -> Result<Changes> {
         let stranded = held.table.stranded_by(&wanted);
-        // Milliseconds after a backend is deleted the kernel ends its connections itself, and we could not count them.
-        let ended = drop_connections(&stranded, |entry| wanted.disowns(entry))?;
-        let operations = steps.len() + statements.len();
-        let generation =
-            if statements.is_empty() { held.generation } else { following(held.generation) };
-        if let Err(error) = self.carry_out(kernel, &steps, &statements) {
-            warn!(network = self.network, %error, "a change failed: programming the network anew");
-            return self.rebuild(kernel, wanted);
-        }
+        let done = match method.change(self.nft, &held.table, &wanted) {
+            Ok(done) => done,
+            Err(error) => {
+                warn!(network = self.network, %error, "a change failed: programming the network anew");
+                return self.rebuild(method, wanted);
+            }
+        };
+        let Done { operations, committed, connections } = done;
+        let generation = if committed { following(held.generation) } else { held.generation };
         let programmed = Programmed { generation, table: wanted, ..held };
         let mut changes = self.committed(programmed, operations, &stranded)?;
-        changes.connections += ended;
+        changes.connections += connections;
         Ok(changes)
     }
 
-    fn rebuild(&mut self, kernel: &mut Kernel, wanted: Table) -> Result<Changes> {
-        set_sysctls()?;
+    fn rebuild(&mut self, method: &mut M, wanted: M::Table) -> Result<Changes> {
         let generation = following(generation()?);
-        let steps = kernel.steps_to(&wanted.services)?;
-        let statements = wanted.rebuild();
-        self.carry_out(kernel, &steps, &statements)?;
-        let operations = steps.len() + statements.len();
+        let operations = method.rebuild(self.nft, &wanted)?;
         let look_again = Answerers::none();
         let programmed =
             Programmed { namespace: self.namespace, table: wanted, generation, look_again };
@@ -147,18 +140,10 @@ impl Worker<'_> {
         Ok(Changes { rebuilt: true, ..changes })
     }
 
-    fn carry_out(&self, kernel: &mut Kernel, steps: &Steps, statements: &[String]) -> Result<()> {
-        kernel.carry_out(&steps.before)?;
-        if !statements.is_empty() {
-            self.nft.commit(&statements.join("\n"))?;
-        }
-        kernel.carry_out(&steps.after)
-    }
-
     /// Remembers a change and ends the connections that it stranded.
     fn committed(
         &mut self,
-        mut programmed: Programmed,
+        mut programmed: Programmed<M::Table>,
         operations: usize,
         stranded: &Answerers,
     ) -> Result<Changes> {
@@ -180,13 +165,4 @@ impl Worker<'_> {
         }
         dropped
     }
-}
-
-/// How IPVS differs from what was programmed, in words.
-fn strangeness(kernel: &mut Kernel, programmed: &Table) -> Result<Option<String>> {
-    let steps = kernel.steps_to(&programmed.services)?;
-    if let Some(step) = steps.before.iter().chain(&steps.after).next() {
-        return Ok(Some(step.to_string()));
-    }
-    Ok(changed_sysctl()?.map(|name| format!("the sysctl net.ipv4.vs.{name} was changed")))
 }
