@@ -315,7 +315,7 @@ fn a_lone_manager_that_hangs_blames_nobody() {
     for _ in 0..20 {
         let nodes = cluster.list("node ls");
         assert!(nodes.iter().all(|node| node["Status"] == "Ready"), "{nodes:?}");
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100)); // before the nodes are looked at again
     }
     assert_eq!(ids(&cluster.all_tasks("web")), known, "a task was replaced");
     assert_eq!(all_containers(&cluster), processes, "a container was restarted");

@@ -165,7 +165,7 @@ impl Agent {
                 () = kept(&mut self.kept, &self.supervisor, self.work.told) => self.acknowledge(&mut line).await,
                 _ = audit.tick() => self.work.audit = true,
                 () = reborn(&mut incarnation) => self.introduce_anew(&mut line),
-                () = sleep(RETRY_PAUSE), if self.work.failed => self.work.failed = false,
+                () = sleep(RETRY_PAUSE), if self.work.failed => self.work.failed = false, // before the next try
                 asked = &mut left => {
                     if let Some(job) = job
                         && let Err(e) = job.end.await

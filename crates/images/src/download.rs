@@ -138,8 +138,7 @@ impl Downloads {
                 return Err(failure.error);
             }
             tracing::debug!(image = %image, blob = %blob.digest, error = %failure.error, "download interrupted, resuming");
-            // A registry in trouble is asked less and less often.
-            tokio::time::sleep(FIRST_PAUSE * 2u32.pow(failures - 1)).await;
+            tokio::time::sleep(FIRST_PAUSE * 2u32.pow(failures - 1)).await; // a registry in trouble is asked less and less often
         }
         Ok(partial)
     }

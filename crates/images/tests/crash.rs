@@ -66,8 +66,7 @@ async fn nothing_half_done_survives_a_kill() {
         let mut child = Command::new(std::env::current_exe().expect("own path"));
         child.arg(WORK).arg(dir.path()).process_group(0);
         let mut child = child.spawn().expect("start the worker");
-        // Not a condition: each round kills at another moment of the work.
-        tokio::time::sleep(Duration::from_millis(40 + round * 13 % 150)).await;
+        tokio::time::sleep(Duration::from_millis(40 + round * 13 % 150)).await; // each round kills at another moment
         child.kill().expect("kill the worker");
         child.wait().expect("wait for the worker");
         seen += check(dir.path()).await;

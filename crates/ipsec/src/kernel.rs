@@ -60,7 +60,7 @@ impl Kernel {
                 gone(self.xfrm.execute(Command::DeleteSa, &wire::association_id(id)))
             }
             Step::Settle => {
-                thread::sleep(SETTLING);
+                thread::sleep(SETTLING); // packets routed through it are still to leave
                 Ok(())
             }
         };

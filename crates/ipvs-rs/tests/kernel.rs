@@ -289,7 +289,7 @@ async fn connections_are_balanced_and_counted() {
                 return stats;
             }
             assert!(Instant::now() < deadline, "expected {expected} connections: {stats:?}");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await; // before the counters are looked at again
         }
     };
     let stats = connections(&mut ipvs, 6).await;

@@ -29,7 +29,7 @@ pub(crate) async fn wait(object: &str, links: &[(&Rtnl, &str)]) -> Result<(), Er
             let action = format!("wait for the carrier of {} for {object}", links[silent].1);
             return Err(Error::netlink(action, io::ErrorKind::TimedOut.into()));
         }
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause).await; // before the links are looked at again
         pause = (pause * 2).min(MAX_PAUSE);
     }
 }

@@ -162,7 +162,7 @@ async fn accept_loop(acceptor: TlsAcceptor, listening: Listening, ready: mpsc::S
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections, trying again");
-                tokio::time::sleep(ACCEPT_RETRY).await;
+                tokio::time::sleep(ACCEPT_RETRY).await; // mostly the process is out of descriptors
             }
         }
     }

@@ -86,7 +86,7 @@ async fn a_session_ends_with_its_certificate_and_goes_on_with_the_next() {
     let start = Instant::now();
     while whoami(&channel).await.is_ok() {
         assert!(start.elapsed() < PATIENCE, "the certificate has expired, the session goes on");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await; // before the next call
     }
     client_credentials.set_identity(identity(&ca, "w1", Role::Worker));
     // A request may still meet the end of the old connection.

@@ -30,7 +30,7 @@ async fn main() {
         tokio::spawn(async move {
             loop {
                 journal.0.lock().expect("no holder panics").clear();
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await; // before the journal is emptied again
             }
         });
     }

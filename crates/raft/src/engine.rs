@@ -102,7 +102,7 @@ impl Drop for DatabaseFile {
                 tracing::warn!("sled does not let go of a raft log that was closed");
                 return;
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(LOOK_EVERY); // before the lock is tried again
         }
     }
 }

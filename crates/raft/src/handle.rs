@@ -205,7 +205,7 @@ impl Raft {
                 match self.write(command.clone()).await {
                     // A new leader has no lease before the first heartbeats are answered.
                     Err(ProposeError::NoQuorum { .. }) if Instant::now() < grace => {
-                        tokio::time::sleep(LEASE_RETRY).await;
+                        tokio::time::sleep(LEASE_RETRY).await; // before the next try
                     }
                     result => return result,
                 }

@@ -340,7 +340,7 @@ fn send_file(
 async fn stalled(progress: &AtomicU64) {
     let mut last = progress.load(Ordering::Relaxed);
     loop {
-        tokio::time::sleep(SNAPSHOT_STALL).await;
+        tokio::time::sleep(SNAPSHOT_STALL).await; // a stall is no progress for that long
         let now = progress.load(Ordering::Relaxed);
         if now == last {
             return;

@@ -93,7 +93,7 @@ fn flood(raft: &Raft) {
                 let command = format!("{name} {}", "p".repeat(i % 9000));
                 match raft.propose(Bytes::from(command)).await {
                     Ok(_) => say(&format!("acknowledged {name}")),
-                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await, // while no manager leads
                 }
             }
         });
@@ -105,7 +105,7 @@ async fn list(raft: &Raft, journal: &Journal) {
     let deadline = Instant::now() + PATIENCE;
     while raft.read_barrier().await.is_err() {
         assert!(Instant::now() < deadline, "no read barrier");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await; // before the next try
     }
     for command in journal.commands() {
         let name = std::str::from_utf8(&command).unwrap().split(' ').next().unwrap();
@@ -245,7 +245,7 @@ fn another_leads_soon_after_the_leader_is_killed() {
             break killed.elapsed();
         }
         assert!(killed.elapsed() < PATIENCE, "no new leader");
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(Duration::from_millis(1)); // before the lines are looked at again
     };
     println!("writes again {waited:?} after the leader was killed");
     // Two seconds and what a busy machine adds.

@@ -187,6 +187,6 @@ async fn until(date: OffsetDateTime) {
         if left.is_zero() {
             return;
         }
-        tokio::time::sleep(left.min(LOOK)).await;
+        tokio::time::sleep(left.min(LOOK)).await; // before the date is looked at again
     }
 }

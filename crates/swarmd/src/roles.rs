@@ -30,7 +30,7 @@ pub(crate) async fn follow(daemon: Daemon) {
         }
         tokio::select! {
             changed = heard.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(RETRY_PAUSE), if failed => {}
+            () = tokio::time::sleep(RETRY_PAUSE), if failed => {} // before the next try
         }
     }
 }

@@ -38,7 +38,7 @@ async fn a_node_balances_with_ipvs_or_says_what_its_kernel_lacks_and_does_not_st
             while !run.join("swarmd.sock").exists() {
                 assert_eq!(daemon.0.try_wait().unwrap(), None, "it has ended");
                 assert!(began.elapsed() < PATIENCE, "it does not serve");
-                std::thread::sleep(Duration::from_millis(20));
+                std::thread::sleep(Duration::from_millis(20)); // before the socket is looked for again
             }
         }
         Err(missing) => {

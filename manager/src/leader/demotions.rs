@@ -60,7 +60,7 @@ impl Demotions {
             }
             tokio::select! {
                 () = touches_a_node(&mut events) => {}
-                () = tokio::time::sleep(RETRY_PAUSE), if failed => {}
+                () = tokio::time::sleep(RETRY_PAUSE), if failed => {} // before the next try
                 _ = status.wait_for(|now| now.role != Role::Leader || self::members(now) != members) => {}
             }
             if status.borrow().role != Role::Leader {

@@ -341,7 +341,7 @@ impl Dial for Caller {
                     match this.net.connect(&this, to, &expected) {
                         Attempt::Connected(socket) => return Ok(socket),
                         Attempt::Refused => return Err("connection refused"),
-                        Attempt::Silence => tokio::time::sleep(SYN_RETRY).await,
+                        Attempt::Silence => tokio::time::sleep(SYN_RETRY).await, // as TCP waits before it sends SYN again
                     }
                 }
             };

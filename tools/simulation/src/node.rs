@@ -396,7 +396,7 @@ impl Program {
                 {
                     return Member { node_id: answer.node_id, raft_id: answer.raft_id };
                 }
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await; // before the managers are asked again
             }
         }
     }

@@ -123,7 +123,7 @@ fn accept_forever(listener: &TcpListener, work: &Arc<Work>) {
             Err(error) => {
                 // Out of descriptors or memory: wait for a connection to end rather than spin.
                 eprintln!("cannot accept: {error}");
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(Duration::from_millis(100)); // until a connection has ended
                 continue;
             }
         };

@@ -51,7 +51,7 @@ impl TestRegistry {
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(&self.host).await.is_err() {
             assert!(Instant::now() < deadline, "the registry does not listen on {}", self.host);
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await; // before the next try to connect
         }
     }
 

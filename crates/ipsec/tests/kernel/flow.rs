@@ -96,7 +96,7 @@ impl Client {
                     self.socket.send_to(&[0xff; 8], self.to).expect("keys are there");
                     counts.sent.fetch_add(1, Ordering::SeqCst);
                 }
-                thread::sleep(Duration::from_millis(1));
+                thread::sleep(Duration::from_millis(1)); // between two packets
             }
         });
         let counts = count.clone();

@@ -153,7 +153,7 @@ impl Host {
                 return;
             }
             assert!(Instant::now() < deadline, "{what} is not counted as dropped: {dropped:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await; // before the counters are looked at again
         }
     }
 

@@ -210,7 +210,7 @@ pub async fn leader(nodes: &[Node]) -> usize {
             return place;
         }
         assert!(tokio::time::Instant::now() < deadline, "no leader");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await; // before the roles are looked at again
     }
 }
 
@@ -219,7 +219,7 @@ pub async fn eventually(what: &str, condition: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(tokio::time::Instant::now() < deadline, "waited in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await; // before the condition is looked at again
     }
 }
 

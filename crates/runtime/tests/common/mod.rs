@@ -119,7 +119,7 @@ impl Drop for World {
         }
         let deadline = Instant::now() + Duration::from_secs(10);
         while !self.remove_cgroups() && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5)); // before the next try to remove them
         }
         Command::new("ip").args(["netns", "del", &self.name]).status().ok();
     }
@@ -204,6 +204,6 @@ pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) 
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await; // before the condition is looked at again
     }
 }

@@ -112,7 +112,7 @@ impl Daemon {
         loop {
             // Look first, without reaping: a child that fails to exec is reaped by `spawn` itself, which holds the lock.
             match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {
-                Err(Errno::ECHILD) => std::thread::sleep(NO_CHILDREN_INTERVAL),
+                Err(Errno::ECHILD) => std::thread::sleep(NO_CHILDREN_INTERVAL), // until there is a child to wait for
                 _ => self.reap_all(),
             }
         }

@@ -45,7 +45,7 @@ pub(super) fn after_load(swarm: &Swarm) -> Result<Vec<Figure>> {
 }
 
 fn measure(swarm: &Swarm, when: &str, bars: bool) -> Result<Vec<Figure>> {
-    std::thread::sleep(SETTLE);
+    std::thread::sleep(SETTLE); // part of what is measured
     let (mut managers, mut workers, mut shims) = (vec![], vec![], vec![]);
     for (index, node) in swarm.playground.nodes().iter().enumerate() {
         let found = processes(node)?;

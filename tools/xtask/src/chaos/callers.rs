@@ -68,7 +68,7 @@ impl Callers {
             callers.threads.push(thread::spawn(move || {
                 while !stop.load(Ordering::Acquire) {
                     if round(&host, &words, &shared).is_none() {
-                        thread::sleep(AWAY);
+                        thread::sleep(AWAY); // the host is down
                     }
                 }
             }));

@@ -97,7 +97,7 @@ fn misfortune(
     for host in &hosts {
         fault.inflict(host).with_context(|| what.clone())?;
     }
-    std::thread::sleep(lasts);
+    std::thread::sleep(lasts); // the fault lasts that long
     for host in &hosts {
         fault.undo(host).with_context(|| format!("the end of: {what}"))?;
     }

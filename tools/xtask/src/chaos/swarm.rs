@@ -196,7 +196,7 @@ impl Swarm {
 
     /// What the daemons take, given a moment of peace.
     pub(super) fn usage(&self) -> Result<Vec<Usage>> {
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(SETTLE); // a moment of peace is what they are given
         self.hosts().iter().map(usage).collect()
     }
 }
