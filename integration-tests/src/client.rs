@@ -125,6 +125,16 @@ impl Client {
         text.lines().map(parse).collect()
     }
 
+    /// The leader's name, as this node sees it; an error when it sees none.
+    pub fn leader(&self) -> Result<String, String> {
+        let output = self.ctl_output("node ls --format json");
+        let listed = text(&output.stdout);
+        let nodes = listed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut leaders = nodes.filter(|node| node["ManagerStatus"] == "Leader");
+        let leader = leaders.find_map(|node| node["Hostname"].as_str().map(str::to_owned));
+        leader.ok_or_else(|| format!("no leader: {listed}{}", text(&output.stderr)))
+    }
+
     /// Makes a network; gives its id. `flags` may be empty.
     #[track_caller]
     pub fn create_network(&self, flags: &str, name: &str) -> String {

@@ -65,10 +65,26 @@ impl Cluster {
         self.playground.nodes()
     }
 
+    /// The host of that name.
+    #[must_use]
+    #[track_caller]
+    pub fn node_called(&self, name: &str) -> Node {
+        let node = self.nodes().into_iter().find(|node| node.name() == name);
+        node.unwrap_or_else(|| panic!("no node is called {name}"))
+    }
+
     /// `swarmctl` on host `number`, from 1.
     #[must_use]
     pub fn client_of(&self, number: usize) -> Client {
         Client::of(self.node(number))
+    }
+
+    /// `swarmctl` on the first host that is not `node`.
+    #[must_use]
+    #[track_caller]
+    pub fn client_beside(&self, node: &Node) -> Client {
+        let other = self.nodes().into_iter().find(|other| other.name() != node.name());
+        Client::of(other.expect("more nodes than one"))
     }
 
     fn show_logs(&self) {

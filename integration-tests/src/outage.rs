@@ -4,6 +4,7 @@ use crate::client::text;
 use crate::{Cluster, PATIENCE, Task};
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::process::Output;
 use std::thread;
 use std::time::{Duration, Instant};
 use swarm_playground::{Binaries, Node, wait_until};
@@ -94,16 +95,24 @@ pub fn watch_loss(
     })
 }
 
+/// Runs the sample image's program in a task's network, past `task exec`: that may hang on a manager that is lost.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn whoami_output(node: &Node, task: &Task, line: &str) -> Result<Output, String> {
+    let whoami = Binaries::locate().map_err(|e| e.to_string())?.whoami;
+    let namespace = format!("--net=/run/swarmd/netns/t-{}", task.id);
+    let whoami = whoami.to_string_lossy();
+    let words = ["nsenter", &namespace, &whoami].into_iter().chain(line.split_whitespace());
+    node.exec(words).map_err(|e| e.to_string())
+}
+
 /// Runs the sample image's program in the network namespace of a task, past the swarm's own `task exec`.
 ///
 /// # Errors
 /// Its stderr when it fails.
 pub fn whoami_in(node: &Node, task: &Task, line: &str) -> Result<String, String> {
-    let whoami = Binaries::locate().map_err(|e| e.to_string())?.whoami;
-    let namespace = format!("--net=/run/swarmd/netns/t-{}", task.id);
-    let whoami = whoami.to_string_lossy();
-    let words = ["nsenter", &namespace, &whoami].into_iter().chain(line.split_whitespace());
-    let output = node.exec(words).map_err(|e| e.to_string())?;
+    let output = whoami_output(node, task, line)?;
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 

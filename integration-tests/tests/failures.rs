@@ -21,24 +21,7 @@ fn cluster(test: &str) -> Cluster {
 
 /// The leader as that node sees it.
 fn leader(cluster: &Cluster, asked: &Client) -> Node {
-    let name = eventually("a leader", || {
-        let output = asked.ctl_output("node ls --format json");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let nodes = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
-        let mut leaders = nodes.filter(|node| node["ManagerStatus"] == "Leader");
-        leaders.find_map(|n| n["Hostname"].as_str().map(str::to_owned)).ok_or(text.clone())
-    });
-    node_called(cluster, &name)
-}
-
-fn node_called(cluster: &Cluster, name: &str) -> Node {
-    cluster.nodes().into_iter().find(|node| node.name() == name).expect("a node of that name")
-}
-
-/// A manager other than `node`.
-fn other_manager(cluster: &Cluster, node: &Node) -> Client {
-    let number = (1..=3).find(|n| cluster.node(*n).name() != node.name()).expect("three managers");
-    cluster.client_of(number)
+    cluster.node_called(&eventually("a leader", || asked.leader()))
 }
 
 fn wait_status(asked: &Client, name: &str, status: &str) {
@@ -127,7 +110,7 @@ fn a_leader_that_dies_is_out_of_use_and_replaced() {
     let cluster = cluster("leaderdies");
     let vip = cluster.vip("web");
     let victim = leader(&cluster, &cluster);
-    let asked = other_manager(&cluster, &victim);
+    let asked = cluster.client_beside(&victim);
     let recovery = watch_loss(&cluster, &victim, "web", || victim.kill().expect("power cut"));
     recovery.assert_prompt("dead leader");
     assert_ne!(leader(&cluster, &asked).name(), victim.name());
@@ -147,7 +130,7 @@ fn a_leader_cut_off_changes_nothing_and_steps_down() {
     let cluster = cluster("leadercut");
     let vip = cluster.vip("web");
     let victim = leader(&cluster, &cluster);
-    let (asked, alone) = (other_manager(&cluster, &victim), Client::of(victim.clone()));
+    let (asked, alone) = (cluster.client_beside(&victim), Client::of(victim.clone()));
     let recovery =
         watch_loss(&cluster, &victim, "web", || victim.cut(Cut::Both).expect("cut the cable"));
     recovery.assert_prompt("leader cut off");
@@ -179,7 +162,7 @@ fn a_leader_that_hears_nobody_is_replaced_though_all_hear_it() {
     let cluster = cluster("leaderdeaf");
     let vip = cluster.vip("web");
     let victim = leader(&cluster, &cluster);
-    let asked = other_manager(&cluster, &victim);
+    let asked = cluster.client_beside(&victim);
     victim.cut(Cut::ToHost).expect("cut what is sent to it");
     eventually("another leader", || {
         let output = asked.ctl_output("service scale web=9");
@@ -340,7 +323,7 @@ fn a_host_with_a_new_address_goes_on_under_it() {
     let cluster = cluster("renumber");
     let vip = cluster.vip("web");
     let leader = leader(&cluster, &cluster);
-    let asked = other_manager(&cluster, &leader);
+    let asked = cluster.client_beside(&leader);
     // While it runs, and before it starts.
     let worker = cluster.node(4);
     for node in [&worker, &leader] {

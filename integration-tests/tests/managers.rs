@@ -3,19 +3,9 @@
 use swarm_integration_tests::{Client, Cluster, eventually};
 use swarm_playground::Node;
 
-fn leader(asked: &Client) -> Option<String> {
-    let nodes = asked.list("node ls");
-    let leader = nodes.iter().find(|node| node["ManagerStatus"] == "Leader")?;
-    leader["Hostname"].as_str().map(str::to_owned)
-}
-
 /// All others, those that may be asked first.
 fn others<'a>(nodes: &'a [Node], name: &str) -> Vec<&'a Node> {
     nodes.iter().filter(|node| node.name() != name).collect()
-}
-
-fn named<'a>(nodes: &'a [Node], name: &str) -> &'a Node {
-    nodes.iter().find(|node| node.name() == name).expect("a node of that name")
 }
 
 fn eventually_scales(asked: &Client, replicas: usize) {
@@ -41,21 +31,21 @@ fn five_managers_survive_two() {
     let nodes = cluster.nodes();
 
     // Stopped with SIGTERM, the leader hands over first: nobody has to notice its silence.
-    let first = leader(&cluster).expect("a leader");
+    let first = cluster.leader().expect("a leader");
     let asked = Client::of(others(&nodes, &first)[0].clone());
-    named(&nodes, &first).stop_daemon().expect("SIGTERM");
-    let log = std::fs::read_to_string(named(&nodes, &first).log_file()).expect("its log");
+    cluster.node_called(&first).stop_daemon().expect("SIGTERM");
+    let log = std::fs::read_to_string(cluster.node_called(&first).log_file()).expect("its log");
     assert!(log.contains("handed over leadership"), "the leader stopped without handing over");
     asked.ctl("service scale web=6");
-    assert_ne!(leader(&asked).expect("another leader"), first);
+    assert_ne!(asked.leader().expect("another leader"), first);
 
     // It is one of two that are lost, the other is the leader; both with their tasks.
-    let second = leader(&asked).expect("a leader");
+    let second = asked.leader().expect("a leader");
     let left = others(&nodes, &second);
     let asked = left.iter().find(|node| node.name() != first).expect("another");
     let (asked_name, asked) = (asked.name(), Client::of((*asked).clone()));
-    named(&nodes, &first).kill().expect("power cut");
-    named(&nodes, &second).kill().expect("power cut");
+    cluster.node_called(&first).kill().expect("power cut");
+    cluster.node_called(&second).kill().expect("power cut");
     eventually_scales(&asked, 7);
     let gone = [&*first, &*second];
     assert!(asked.tasks("web").iter().all(|task| !gone.contains(&&*task.node)));
@@ -75,7 +65,7 @@ fn five_managers_survive_two() {
     third.start().expect("boot");
     eventually_scales(&asked, 8);
     for name in gone {
-        named(&nodes, name).start().expect("boot");
+        cluster.node_called(name).start().expect("boot");
     }
     eventually("five managers", || {
         let listed = asked.list("node ls");

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use swarm_integration_tests::outage::whoami_output;
 use swarm_integration_tests::{Calls, Cluster, Task, calls_by_while, eventually};
-use swarm_playground::{Binaries, Node};
 
 /// New connections, requests that take their time, and connections that are kept.
 fn lines(vip: std::net::Ipv4Addr) -> [String; 3] {
@@ -81,19 +81,10 @@ impl Lab {
 
     /// Past `task exec`, which may hang on the manager that is to lead no more.
     fn call(&self, from: &Task, line: &str) -> Calls {
-        let node = self.node_called(&from.node);
-        let whoami = Binaries::locate().expect("the programs").whoami;
-        let namespace = format!("--net=/run/swarmd/netns/t-{}", from.id);
-        let words = ["nsenter", &namespace, &whoami.to_string_lossy()].map(str::to_owned);
-        let words = words.into_iter().chain(line.split_whitespace().map(str::to_owned));
-        let output = node.exec(words).expect("calls");
+        let node = self.cluster.node_called(&from.node);
+        let output = whoami_output(&node, from, line).expect("calls");
         serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|e| panic!("{line}: {e}: {}", String::from_utf8_lossy(&output.stderr)))
-    }
-
-    fn node_called(&self, name: &str) -> Node {
-        let node = self.cluster.nodes().into_iter().find(|node| node.name() == name);
-        node.unwrap_or_else(|| panic!("no node {name}"))
     }
 
     fn scale(&self, replicas: usize) {
@@ -124,46 +115,27 @@ impl Lab {
 
     /// The leader hands over and is a manager no more.
     fn change_leader(&self) {
-        let leader = self.leader();
-        let asked = self.asked(&leader);
-        self.cluster.client_of(asked).ctl(&format!("node demote {leader}"));
-        eventually("another leader", || {
-            let now = self.leader_by(asked)?;
-            if now == leader { Err(format!("{now} still leads")) } else { Ok(()) }
+        let seen = |number| self.cluster.client_of(number).leader();
+        let leader = eventually("a leader", || seen(1).or_else(|_| seen(2)));
+        let asked = self.cluster.client_beside(&self.cluster.node_called(&leader));
+        asked.ctl(&format!("node demote {leader}"));
+        eventually("another leader", || match asked.leader()? {
+            now if now == leader => Err(format!("{now} still leads")),
+            _ => Ok(()),
         });
         // What is done under the new one goes on as before.
-        self.cluster.client_of(asked).ctl("service scale -q web=6");
+        asked.ctl("service scale -q web=6");
     }
 
     fn regain_manager(&self) {
-        let asked = (1..=3).find(|number| self.leader_by(*number).is_ok()).expect("a manager");
-        let client = self.cluster.client_of(asked);
+        let managers = (1..=3).map(|number| self.cluster.client_of(number));
+        let client =
+            managers.into_iter().find(|client| client.leader().is_ok()).expect("a manager");
         for node in client.list("node ls") {
             if node["ManagerStatus"] == "" {
                 client.ctl(&format!("node promote {}", node["Hostname"].as_str().expect("a name")));
             }
         }
         client.ctl("service scale -q web=4");
-    }
-
-    fn leader(&self) -> String {
-        eventually("a leader", || {
-            (1..=3).find_map(|number| self.leader_by(number).ok()).ok_or("none".to_owned())
-        })
-    }
-
-    /// The leader as that node sees it.
-    fn leader_by(&self, number: usize) -> Result<String, String> {
-        let output = self.cluster.client_of(number).ctl_output("node ls --format json");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let nodes = text.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
-        let mut leaders = nodes.filter(|node| node["ManagerStatus"] == "Leader");
-        leaders.find_map(|node| node["Hostname"].as_str().map(str::to_owned)).ok_or(text.clone())
-    }
-
-    /// A manager that is not this one.
-    fn asked(&self, leader: &str) -> usize {
-        let other = (1..=3).find(|number| self.cluster.node(*number).name() != leader);
-        other.expect("three managers")
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use swarm_model::{Task, TaskState, Timestamp};
+use swarm_model::{Task, Timestamp};
 use swarm_proto::control::{ListTasksRequest, LogRecord, LogsRequest};
 
 use super::tasks::hostnames;
@@ -49,8 +49,7 @@ async fn widest(client: &mut Client, flags: &Logs) -> usize {
     let documents = answer.into_inner().json;
     let Ok(tasks) = json::parse_all::<Task>("task", &documents) else { return 0 };
     let Ok(hostnames) = hostnames(client).await else { return 0 };
-    let has_log = |task: &&Task| task.status.state >= TaskState::Running;
-    let prefixes = tasks.iter().filter(has_log).map(|task| {
+    let prefixes = tasks.iter().filter(|task| task.has_log()).map(|task| {
         let node = task.node_id.as_ref().and_then(|id| hostnames.get(id));
         let node = node.map(String::as_str).unwrap_or_default();
         let name = format!("{}.{}", task.service_name, task.slot);

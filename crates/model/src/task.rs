@@ -59,6 +59,12 @@ impl Task {
         self.node_id.as_ref() == Some(node)
     }
 
+    /// Whether it has a log: its process runs, or ran.
+    pub fn has_log(&self) -> bool {
+        let began = self.status.readiness.is_some() || self.status.state >= TaskState::Running;
+        self.node_id.is_some() && began
+    }
+
     /// Whether it should run, and is not on its way out.
     pub fn is_wanted(&self) -> bool {
         self.desired_state <= TaskState::Running && self.withdrawn.is_none()

@@ -179,11 +179,8 @@ impl Wanted {
 
     /// The tasks that have a log.
     fn tasks(&self, state: &State) -> Vec<Arc<Task>> {
-        let started = |task: &&Arc<Task>| {
-            task.status.state >= swarm_model::TaskState::Running && task.node_id.is_some()
-        };
         match self {
-            Wanted::Service(id) => state.tasks_of(id).filter(started).cloned().collect(),
+            Wanted::Service(id) => state.tasks_of(id).filter(|t| t.has_log()).cloned().collect(),
             Wanted::Task(id) => state.task(id).into_iter().cloned().collect(),
         }
     }

@@ -26,6 +26,9 @@ pub(crate) fn run(mut args: Args) -> Result<(), Failure> {
     let after = args.seconds("--after")?;
     args.words::<0>("no further words")?;
     let signals = sys::EndSignals::block().map_err(Failure::failed)?;
+    if let Some(after) = after {
+        eprintln!("listening in {after:?}");
+    }
     if after.is_some_and(|after| signals.wait_for(after)) {
         return Ok(());
     }

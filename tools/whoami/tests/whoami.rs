@@ -159,10 +159,12 @@ fn a_late_server_listens_later_and_ends_at_once() {
     late.wait().unwrap();
     assert!(started.elapsed() < Duration::from_secs(100));
     let line = ["serve", "--port", "0", "--after", "0.1"];
+    let started = Instant::now();
     let mut late = Command::new(WHOAMI).args(line).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = String::new();
-    BufReader::new(late.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
-    assert!(said.starts_with("listening on"), "{said}");
+    let mut said = BufReader::new(late.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert_eq!(said.next().as_deref(), Some("listening in 100ms"));
+    assert!(said.next().is_some_and(|line| line.starts_with("listening on")));
+    assert!(started.elapsed() >= Duration::from_millis(100), "it listened at once");
     late.kill().unwrap();
     late.wait().unwrap();
 }
