@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use swarm_model::{
     Node, NodeId, RestartCondition, Service, ServiceId, Task, TaskState, TaskStatus, UpdateState,
@@ -15,15 +14,12 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tonic::Status;
 
 use super::Control;
+use crate::leader::agenda::rest;
 use crate::leader::fleet::Fleet;
 use crate::leader::plan::NodeFacts;
 use crate::replica::store::Store;
 
 type Heard = BTreeMap<NodeId, NodeFacts>;
-
-/// The pause after each look at a service, for each of its tasks: of one with a hundred thousand, progress is told twice a
-/// second.
-const PAUSE_PER_TASK: Duration = Duration::from_micros(5);
 
 /// Follows a service until it is as wanted, will not be, nobody listens, or another manager leads: only
 /// the leader is told what is in force.
@@ -47,8 +43,8 @@ pub(super) async fn follow(
             }
             last = Some(progress);
         }
-        let tasks = u32::try_from(store.read().count_of(&service)).unwrap_or(u32::MAX);
-        tokio::time::sleep(PAUSE_PER_TASK.saturating_mul(tasks)).await; // more may change along
+        let tasks = store.read().count_of(&service);
+        tokio::time::sleep(rest(tasks)).await; // what changes meanwhile is told with it
         tokio::select! {
             () = concerns(&mut events, &service) => events = events.resubscribe(),
             changed = heard.changed() => if changed.is_err() { return },
@@ -138,13 +134,13 @@ fn last_change(service: &Service, tasks: &[&Arc<Task>]) -> u64 {
 fn holders<'a>(state: &'a State, service: &Service) -> Vec<&'a Arc<Node>> {
     // A network that the service just left counts as well: nobody is to find it there any more.
     let before = service.previous_spec.iter().flat_map(|spec| &spec.task_template.networks);
-    let ids: BTreeSet<NodeId> = service
+    let ids: BTreeSet<&NodeId> = service
         .spec
         .task_template
         .networks
         .iter()
         .chain(before)
-        .flat_map(|network| state.nodes_in(&network.target))
+        .flat_map(|network| state.members_of(&network.target))
         .collect();
     let nodes = ids.iter().filter_map(|id| state.node(id));
     nodes.filter(|node| node.is_alive()).collect()

@@ -14,6 +14,12 @@ use crate::leader::plan::Plan;
 /// For how long a service is left alone that was looked at, for each of its tasks: so that looking takes a small part of
 /// the leader's time, however often something of the service changes.
 const REST_PER_TASK: Duration = Duration::from_micros(5);
+
+/// For how long a service of so many tasks is left alone.
+pub(crate) fn rest(tasks: usize) -> Duration {
+    REST_PER_TASK.saturating_mul(u32::try_from(tasks).unwrap_or(u32::MAX))
+}
+
 /// Services of fewer tasks are looked at as often as they change.
 const LARGE: usize = 2000;
 
@@ -39,6 +45,9 @@ impl Agenda {
     /// The services to look at now, in turn.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<ServiceId> {
         self.resting.retain(|_, until| *until > now);
+        // What is due now may be what a service waits for that rests.
+        let rests = |id: &&ServiceId| self.resting.contains_key(*id);
+        self.changed.extend(self.waiting.iter().filter(rests).cloned());
         let all: BTreeSet<&ServiceId> = self.changed.union(&self.waiting).collect();
         let rests = |id: &&&ServiceId| !self.resting.contains_key(**id);
         let Some(last) = &self.last else {
@@ -57,28 +66,23 @@ impl Agenda {
         state: &State,
         now: Instant,
     ) {
-        let (looked_at, rest) = due.split_at(plan.came_to);
+        let (looked_at, others) = due.split_at(plan.came_to);
         for id in looked_at {
             self.changed.remove(id);
             self.waiting.remove(id);
             let tasks = state.count_of(id);
             if tasks >= LARGE && !plan.unfinished.contains(id) {
-                let rest = REST_PER_TASK.saturating_mul(u32::try_from(tasks).unwrap_or(u32::MAX));
-                self.resting.insert(id.clone(), now + rest);
+                self.resting.insert(id.clone(), now + rest(tasks));
             }
         }
-        self.changed.extend(plan.unfinished.iter().chain(rest).cloned());
+        self.changed.extend(plan.unfinished.iter().chain(others).cloned());
         self.waiting.extend(plan.waiting.iter().cloned());
         self.last = looked_at.last().cloned().or(self.last.take());
     }
 
     /// When to look again even if nothing happens.
     pub(crate) fn wake_at(&self, now: Instant) -> Option<Instant> {
-        if self.changed.iter().any(|id| !self.resting.contains_key(id)) {
-            return Some(now);
-        }
-        let due = |id: &ServiceId| self.changed.contains(id) || self.waiting.contains(id);
-        self.resting.iter().filter(|(id, _)| due(id)).map(|(_, until)| *until).min()
+        self.changed.iter().map(|id| self.resting.get(id).copied().unwrap_or(now)).min()
     }
 
     /// The services that wait for something.

@@ -54,13 +54,13 @@ pub(super) fn advance(
 ) {
     let leaving = slots.values().flat_map(|slot| &slot.leaving);
     for task in leaving.filter(|task| task.desired_state <= TaskState::Running) {
+        if plan.is_full() {
+            return;
+        }
         if reached.is_withdrawn_everywhere(task) {
             plan.push(stop(state, task));
         } else {
             plan.waiting.insert(task.service_id.clone());
-        }
-        if plan.is_full() {
-            return;
         }
     }
 }

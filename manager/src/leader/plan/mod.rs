@@ -86,7 +86,7 @@ impl Plan {
         }
     }
 
-    /// Whether there is no room for what the service at hand still needs.
+    /// Whether there is no room for what the service at hand still needs. That is noted: ask only if it needs something.
     fn is_full(&mut self) -> bool {
         self.is_cut |= self.room == 0;
         self.room == 0

@@ -3,16 +3,17 @@
 
 use std::time::Duration;
 
-use swarm_model::{ServiceId, TaskState};
+use swarm_model::{Availability, ServiceId, TaskState, codec};
 use swarm_state::Change;
 
 use super::world::{World, node, spec};
+use crate::leader::agenda::rest;
 use crate::leader::plan::{MOST_CHANGES, SHARE};
 use crate::replica::pieces::pieces;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// What a follower applies in one step, in changes: about 256 KiB.
-const LARGEST_STEP: usize = 4096;
+/// What a follower applies in one step, in bytes: the size that commands are cut to, and what is around the changes.
+const LARGEST_STEP: usize = 257 << 10;
 /// More rounds than any of these swarms needs.
 const PATIENCE: usize = 600;
 
@@ -25,7 +26,7 @@ fn round(world: &mut World, large: &str) -> usize {
     let count = of_large.count();
     assert!(count <= SHARE, "{count} changes of one service");
     for piece in pieces(plan.changes) {
-        assert!(piece.len() <= LARGEST_STEP);
+        assert!(codec::encode(&piece).len() <= LARGEST_STEP);
         for result in world.apply(piece) {
             assert_eq!(result, None);
         }
@@ -41,6 +42,7 @@ fn service_of(world: &World, change: &Change) -> Option<ServiceId> {
         Change::CreateTask { service, .. } => Some(service.clone()),
         Change::AssignTask { id, .. }
         | Change::StopTask { id, .. }
+        | Change::ExplainTask { id, .. }
         | Change::WithdrawTask { id }
         | Change::RemoveTask { id } => Some(world.state.task(id).unwrap().service_id.clone()),
         Change::SetNodeState { .. } => None,
@@ -73,9 +75,7 @@ fn swarm(nodes: usize, replicas: u64) -> World {
 /// All tasks of the large service run.
 fn run_all(world: &mut World) {
     let wanted = world.get("large").replicas() as usize;
-    let placed =
-        |world: &World| world.wanted("large").iter().filter(|t| t.node_id.is_some()).count();
-    rounds(world, "large", |world| placed(world) == wanted);
+    rounds(world, "large", |world| placed(world, "large") == wanted);
     for task in world.wanted("large") {
         world.report(&task.id, TaskState::Running);
     }
@@ -156,4 +156,25 @@ fn fifteen_thousand_tasks_go_away_in_small_plans() {
         world.leaving("large").iter().all(|task| task.desired_state == TaskState::Shutdown)
     };
     rounds(&mut world, "large", told);
+}
+
+#[test]
+fn a_large_service_that_waits_does_not_wake_the_leader() {
+    let mut world = swarm(2, 2000);
+    for n in [0, 1] {
+        world.availability(&node(n), Availability::Pause);
+    }
+    rounds(&mut world, "large", |world| world.wanted("large").len() == 2000);
+    let said = |world: &World| {
+        world.wanted("large").iter().all(|task| task.status.err.contains("no suitable node"))
+    };
+    rounds(&mut world, "large", said);
+    world.advance(SECOND);
+    assert!(world.decide().changes.is_empty());
+    assert!(world.agenda.waiting().contains("large"));
+    assert_eq!(world.wakes_after(), None, "nothing has happened");
+    // Something that it may wait for: it is looked at once it has rested.
+    world.decide();
+    let wakes = world.wakes_after().expect("it is to be looked at");
+    assert!(!wakes.is_zero() && wakes <= rest(2000), "{wakes:?}");
 }

@@ -169,6 +169,12 @@ impl World {
         self.start + self.now.since(BEGINNING)
     }
 
+    /// After how long the leader looks again though nothing happens; none if it does not.
+    pub(super) fn wakes_after(&self) -> Option<Duration> {
+        let now = self.moment();
+        self.agenda.wake_at(now).map(|at| at.saturating_duration_since(now))
+    }
+
     /// What the leader decides now; as its loop does, for the services that changed or wait.
     pub(super) fn decide(&mut self) -> Plan {
         let (facts, moment) = (self.facts(), self.moment());
@@ -210,10 +216,10 @@ impl World {
             let withdrawn =
                 task.withdrawn.expect("a running task is withdrawn before it is stopped");
             for attachment in &task.networks_attachments {
-                for node in self.state.nodes_in(&attachment.network.id) {
-                    let at = self.hosts[&node].in_force;
+                for node in self.state.members_of(&attachment.network.id) {
+                    let at = self.hosts[node].in_force;
                     assert!(
-                        !self.is_alive(&node) || at >= withdrawn,
+                        !self.is_alive(node) || at >= withdrawn,
                         "{id} is stopped while {node} at {at} still sends to it ({withdrawn})"
                     );
                 }
