@@ -20,13 +20,8 @@ fn digits(mut bits: u128) -> Arc<str> {
     String::from_utf8_lossy(&text).into()
 }
 
-/// An id of any kind of object: what finds and shows objects needs no more.
-pub trait Id: Ord + Clone + fmt::Display + Borrow<str> + for<'a> From<&'a str> {
-    /// The id as text.
-    fn as_str(&self) -> &str {
-        self.borrow()
-    }
-
+/// An id of any kind of object.
+pub trait Id: Sized {
     /// Makes an id of 128 random bits, which the caller supplies: this crate has no random numbers.
     fn from_random(bits: u128) -> Self;
 }

@@ -10,6 +10,7 @@
 
 mod apply;
 mod command;
+mod index;
 mod ipam;
 mod mtu;
 mod snapshot;

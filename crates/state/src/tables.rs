@@ -10,6 +10,7 @@ use swarm_model::{
     Cluster, KeyRing, Network, NetworkId, Node, NodeId, Service, ServiceId, Task, TaskId,
 };
 
+use crate::index::{Index, index, unindex, within};
 use crate::ipam::AddressPool;
 use crate::mtu::{self, OverlayMtu};
 use crate::tasks::Tasks;
@@ -18,8 +19,6 @@ use crate::tasks::Tasks;
 pub(crate) const FIRST_VNI: u32 = 4097;
 /// VNIs have 24 bits (RFC 7348).
 pub(crate) const LAST_VNI: u32 = (1 << 24) - 1;
-
-type Index<K, V> = OrdMap<K, OrdSet<V>>;
 
 /// The replicated state of the cluster.
 #[derive(Debug, Clone, Default)]
@@ -39,21 +38,8 @@ pub struct State {
     pub(crate) vnis: OrdSet<u32>,
     network_names: OrdMap<String, NetworkId>,
     service_names: OrdMap<String, ServiceId>,
-    services_by_network: Index<NetworkId, ServiceId>,
+    services_by_network: Index<NetworkId, ServiceId, Service>,
     overlay_mtu: OverlayMtu,
-}
-
-fn index<K: Ord + Clone, V: Ord + Clone>(map: &mut Index<K, V>, key: &K, value: V) {
-    map.entry(key.clone()).or_default().insert(value);
-}
-
-fn unindex<K: Ord + Clone, V: Ord + Clone>(map: &mut Index<K, V>, key: &K, value: &V) {
-    if let Some(set) = map.get_mut(key) {
-        set.remove(value);
-        if set.is_empty() {
-            map.remove(key);
-        }
-    }
 }
 
 /// The networks in which a service has a name, an address or tasks to come.
@@ -136,8 +122,7 @@ impl State {
 
     /// The services with an address or tasks in a network.
     pub fn services_in(&self, network: &NetworkId) -> impl Iterator<Item = &Arc<Service>> {
-        let ids = self.services_by_network.get(network).into_iter().flatten();
-        ids.filter_map(|id| self.services.get(id))
+        within(&self.services_by_network, network)
     }
 
     /// All tasks.
@@ -192,11 +177,6 @@ impl State {
     /// The nodes with tasks in a network: those whose data plane holds it.
     pub fn members_of(&self, network: &NetworkId) -> impl Iterator<Item = &NodeId> {
         self.tasks.members(network)
-    }
-
-    /// As [`State::members_of`].
-    pub fn nodes_in(&self, network: &NetworkId) -> BTreeSet<NodeId> {
-        self.members_of(network).cloned().collect()
     }
 
     /// The MTU of overlay networks, in bytes: the smallest underlay MTU of all nodes less the
@@ -256,10 +236,11 @@ impl State {
         if !service.pending_delete {
             self.service_names.insert(service.spec.name.clone(), service.id.clone());
         }
+        let service = Arc::new(service);
         for network in attached(&service) {
-            index(&mut self.services_by_network, &network, service.id.clone());
+            index(&mut self.services_by_network, &network, service.id.clone(), &service);
         }
-        self.services.insert(service.id.clone(), Arc::new(service));
+        self.services.insert(service.id.clone(), service);
     }
 
     pub(crate) fn drop_service(&mut self, id: &ServiceId) {

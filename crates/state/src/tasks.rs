@@ -1,4 +1,4 @@
-//! The table of tasks and its indexes. Each index holds the tasks themselves, so that a walk over it looks nothing up.
+//! The table of tasks and its indexes.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -8,7 +8,9 @@ use equivalent::{Comparable, Equivalent};
 use imbl::OrdMap;
 use swarm_model::{NetworkId, NodeId, ServiceId, Task, TaskId};
 
-type Index<K, L = TaskId> = OrdMap<K, OrdMap<L, Arc<Task>>>;
+use crate::index::{self, index, unindex, within};
+
+type Index<K, L = TaskId> = index::Index<K, L, Task>;
 
 /// All tasks.
 #[derive(Debug, Clone, Default)]
@@ -39,30 +41,6 @@ impl Comparable<(u64, TaskId)> for Slot {
     fn compare(&self, (slot, _): &(u64, TaskId)) -> Ordering {
         self.0.cmp(slot).then(Ordering::Less)
     }
-}
-
-fn index<K: Ord + Clone, L: Ord + Clone>(map: &mut Index<K, L>, key: &K, at: L, task: &Arc<Task>) {
-    if let Some(tasks) = map.get_mut(key) {
-        tasks.insert(at, Arc::clone(task));
-    } else {
-        map.insert(key.clone(), OrdMap::unit(at, Arc::clone(task)));
-    }
-}
-
-fn unindex<K: Ord + Clone, L: Ord + Clone>(map: &mut Index<K, L>, key: &K, at: &L) {
-    if let Some(tasks) = map.get_mut(key) {
-        tasks.remove(at);
-        if tasks.is_empty() {
-            map.remove(key);
-        }
-    }
-}
-
-fn within<'a, K: Ord, L: Ord>(
-    map: &'a Index<K, L>,
-    key: &K,
-) -> impl Iterator<Item = &'a Arc<Task>> + use<'a, K, L> {
-    map.get(key).into_iter().flat_map(OrdMap::values)
 }
 
 fn networks(task: &Task) -> impl Iterator<Item = &NetworkId> {

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use swarm_model::{Id, Network, Node, Service, Task};
+use swarm_model::{Network, Node, Service, Task};
 use swarm_state::State;
 use tonic::Status;
 
 /// Picks the one object that `name` means: by id, else by name, else by the beginning of its id.
-fn pick<'a, T: 'a, I: Id + 'a>(
+fn pick<'a, T: 'a>(
     what: &str,
     name: &str,
     objects: impl Iterator<Item = &'a Arc<T>> + Clone,
-    id: impl Fn(&T) -> &I,
+    id: impl Fn(&T) -> &str,
     named: impl Fn(&T) -> bool,
 ) -> Result<Arc<T>, Status> {
     let one = |found: Vec<&Arc<T>>| match found.as_slice() {
@@ -25,9 +25,9 @@ fn pick<'a, T: 'a, I: Id + 'a>(
     if name.is_empty() {
         return Err(Status::invalid_argument(format!("the name of the {what} is empty")));
     }
-    one(objects.clone().filter(|object| id(object).as_str() == name).collect())
+    one(objects.clone().filter(|object| id(object) == name).collect())
         .or_else(|| one(objects.clone().filter(|object| named(object)).collect()))
-        .or_else(|| one(objects.filter(|object| id(object).as_str().starts_with(name)).collect()))
+        .or_else(|| one(objects.filter(|object| id(object).starts_with(name)).collect()))
         .unwrap_or_else(|| Err(Status::not_found(format!("{what} {name} not found"))))
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn service(state: &State, name: &str) -> Result<Arc<Service>, Status>
         return Ok(Arc::clone(service));
     }
     let services: Vec<_> = state.services().filter(|service| !service.pending_delete).collect();
-    pick("service", name, services.into_iter(), |s| &s.id, |s| s.spec.name == name)
+    pick("service", name, services.into_iter(), |s| s.id.as_str(), |s| s.spec.name == name)
 }
 
 /// The network meant.
@@ -46,13 +46,13 @@ pub(crate) fn network(state: &State, name: &str) -> Result<Arc<Network>, Status>
         return Ok(Arc::clone(network));
     }
     let networks: Vec<_> = state.networks().collect();
-    pick("network", name, networks.into_iter(), |n| &n.id, |n| n.spec.name == name)
+    pick("network", name, networks.into_iter(), |n| n.id.as_str(), |n| n.spec.name == name)
 }
 
 /// The node meant.
 pub(crate) fn node(state: &State, name: &str) -> Result<Arc<Node>, Status> {
     let nodes: Vec<_> = state.nodes().collect();
-    pick("node", name, nodes.into_iter(), |n| &n.id, |n| n.description.hostname == name)
+    pick("node", name, nodes.into_iter(), |n| n.id.as_str(), |n| n.description.hostname == name)
 }
 
 /// The task meant: `web.1` is the one that runs, or else the last one that did, in that slot.
@@ -64,12 +64,12 @@ pub(crate) fn task(state: &State, name: &str) -> Result<Arc<Task>, Status> {
         return Ok(task);
     }
     let tasks: Vec<_> = state.tasks().collect();
-    pick("task", name, tasks.into_iter(), |t| &t.id, |t| t.name() == name)
+    pick("task", name, tasks.into_iter(), |t| t.id.as_str(), |t| t.name() == name)
 }
 
 fn in_slot(state: &State, name: &str) -> Option<Arc<Task>> {
     let (service, slot) = name.rsplit_once('.')?;
     let (service, slot) = (state.service_named(service)?, slot.parse::<u64>().ok()?);
-    let tasks = state.tasks_of(&service.id).filter(|task| task.slot == slot);
+    let tasks = state.tasks_in_slot(&service.id, slot);
     tasks.max_by_key(|task| (!task.is_finished(), task.meta.created_at)).cloned()
 }

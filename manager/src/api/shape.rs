@@ -35,8 +35,8 @@ pub(crate) fn network(network: &Network) -> Value {
 
 /// The nodes that hold a network: `Peers` of `network inspect`.
 pub(crate) fn peers(state: &State, network: &Network) -> Value {
-    let nodes = state.nodes_in(&network.id);
-    nodes.iter().filter_map(|id| state.node(id)).map(|node| peer(node)).collect()
+    let nodes = state.members_of(&network.id);
+    nodes.filter_map(|id| state.node(id)).map(|node| peer(node)).collect()
 }
 
 /// One of [`peers`].

@@ -19,9 +19,10 @@ pub(crate) fn affected(state: &State, touched: &[Touched]) -> BTreeSet<NodeId> {
         .collect();
     if touched.contains(&Touched::NetworkKeys) {
         let encrypted = state.networks().filter(|network| network.is_encrypted());
-        nodes.extend(encrypted.flat_map(|network| state.nodes_in(&network.id)));
+        nodes.extend(encrypted.flat_map(|network| state.members_of(&network.id)).cloned());
     }
-    nodes.extend(networks(state, touched).iter().flat_map(|network| state.nodes_in(network)));
+    let networks = networks(state, touched);
+    nodes.extend(networks.iter().flat_map(|network| state.members_of(network)).cloned());
     nodes
 }
 

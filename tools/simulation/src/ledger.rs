@@ -306,10 +306,10 @@ impl Ledger {
             Some((attachment.network.id.to_string(), addr))
         });
         let nodes = task.networks_attachments.iter().flat_map(|attachment| {
-            let nodes = self.state.nodes_in(&attachment.network.id);
+            let nodes = self.state.members_of(&attachment.network.id);
             let lives =
-                |id: &swarm_model::NodeId| self.state.node(id).is_some_and(|node| node.is_alive());
-            nodes.into_iter().filter(lives).map(|id| id.to_string()).collect::<Vec<_>>()
+                |id: &&swarm_model::NodeId| self.state.node(id).is_some_and(|node| node.is_alive());
+            nodes.filter(lives).map(|id| id.to_string())
         });
         Stop {
             task: task.id.to_string(),

@@ -1,5 +1,5 @@
-//! What was written to a Raft log or a snapshot by an older version can still be read. Lines of the
-//! files in `golden/` are never changed, only added: `name`, a space, the encoding in hex. With
+//! What was written to a Raft log or a snapshot by an older version can still be read. From the first release on,
+//! lines of the files in `golden/` are never changed, only added: `name`, a space, the encoding in hex. With
 //! `UPDATE_GOLDEN=1` in the environment, missing lines are added.
 
 use std::path::Path;
@@ -9,8 +9,8 @@ use crate::support::{
 };
 use swarm_model::{
     Availability, ContainerStatus, EndpointMode, JoinTokens, Labels, NetworkAttachmentConfig,
-    NetworkSecret, NetworkSpec, NodeRole, NodeState, Reachability, RestartCondition, ServiceSpec,
-    TaskState, TaskStatus, Timestamp, UnlockKeyText, UpdateState, UpdateStatus, codec,
+    NetworkSecret, NetworkSpec, NodeRole, NodeState, Reachability, Readiness, RestartCondition,
+    ServiceSpec, TaskState, TaskStatus, Timestamp, UnlockKeyText, UpdateState, UpdateStatus, codec,
 };
 use swarm_state::{Change, Command, Outcome, Rejected, State};
 
@@ -296,6 +296,11 @@ fn every_persisted_value_ever_written_is_still_read() {
     for state in [UpdateState::Updating, UpdateState::Paused, UpdateState::Completed] {
         value(&format!("UpdateState::{state:?}"), &state);
     }
+    for readiness in
+        [Readiness::Waiting, Readiness::Listening, Readiness::Silent, Readiness::Unchecked]
+    {
+        value(&format!("Readiness::{readiness:?}"), &readiness);
+    }
     for known in [Reachability::Unknown, Reachability::Unreachable, Reachability::Reachable] {
         value(&format!("Reachability::{known:?}"), &known);
     }
@@ -320,7 +325,7 @@ fn state() -> State {
         "UpdateService" | "PurgeService" => None,
         // The task has its node since it was created.
         "AssignTask" => None,
-        // Younger than the snapshot.
+        // These have snapshots and tests of their own, or would undo what the others make.
         "UpdateNode" | "SupersedeTask" | "SetNodeRole" | "DropManager" | "TakeOver"
         | "StopTask" => None,
         "RotateRoot" | "FinishRootRotation" | "SetNodeTls" => None,
