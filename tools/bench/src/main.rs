@@ -42,7 +42,11 @@ enum Command {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let measured = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return swarm_usage::report(&error),
+    };
+    let measured = match cli.command {
         Command::Writes(options) => writes::run(&options).await,
         Command::Endpoint(options) => endpoint::run(&options).await,
         Command::Journal(options) => journal::run(&options).await,

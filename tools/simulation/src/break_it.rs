@@ -19,6 +19,8 @@ pub enum Break {
     Quorum,
     /// Tasks are told to stop at once when they are withdrawn.
     WithdrawOrder,
+    /// Kernels say of every container that it listens.
+    Readiness,
 }
 
 /// A server that answers votes by itself, if `forged`.

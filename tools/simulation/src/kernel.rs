@@ -31,6 +31,8 @@ use crate::random::Random;
 pub(crate) struct Kernel {
     inner: Arc<Mutex<Inner>>,
     pub(crate) balancer: Arc<FakeBalancer>,
+    /// Says of every container that it listens.
+    lies: bool,
 }
 
 struct Inner {
@@ -97,13 +99,20 @@ impl Container {
 
     fn listener(&self) -> Option<SocketAddr> {
         let listens = self.age()? >= self.server.listens_after?;
-        listens.then_some(SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.server.port)))
+        listens.then(|| self.to_be())
+    }
+
+    /// Where it listens once it does.
+    fn to_be(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.server.port))
     }
 }
 
 impl Kernel {
-    pub(crate) fn new(random: Random) -> Kernel {
+    /// One that `lies` says of every container that it listens.
+    pub(crate) fn new(random: Random, lies: bool) -> Kernel {
         Kernel {
+            lies,
             inner: Arc::new(Mutex::new(Inner {
                 random,
                 networks: BTreeMap::new(),
@@ -322,7 +331,11 @@ struct Look {
 impl Listeners for Look {
     fn now(&mut self) -> Result<Vec<SocketAddr>, Error> {
         let inner = self.kernel.lock();
-        let own = inner.containers.get(&self.task).and_then(Container::listener);
+        let container = inner.containers.get(&self.task);
+        let own = match self.kernel.lies {
+            true => container.map(Container::to_be),
+            false => container.and_then(Container::listener),
+        };
         // The DNS server is there, too.
         let dns = SocketAddr::from(([127, 0, 0, 11], 53));
         Ok(own.into_iter().chain([dns]).collect())

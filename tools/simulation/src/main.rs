@@ -168,7 +168,10 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => return swarm_usage::report(&error),
+    };
     tracing_subscriber::fmt()
         .with_writer(std::io::stdout)
         .with_env_filter(tracing_subscriber::EnvFilter::new(

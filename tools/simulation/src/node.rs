@@ -137,13 +137,16 @@ impl Node {
         dir: PathBuf,
         random: &mut Random,
     ) -> Node {
-        let lies = shared.broken == Some(Break::Fsync);
+        let lies = |what| shared.broken == Some(what);
+        let (disk, kernel) = (random.split(), random.split());
+        let disk = Disk::new(disk, lies(Break::Fsync));
+        let kernel = Kernel::new(kernel, lies(Break::Readiness));
         shared.net.set_power(host, true);
         Node {
             host,
             role,
-            disk: Disk::new(random.split(), lies),
-            kernel: Kernel::new(random.split()),
+            disk,
+            kernel,
             shared,
             dir,
             seen: Arc::default(),

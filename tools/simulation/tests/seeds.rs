@@ -63,3 +63,8 @@ fn tasks_that_stop_before_they_are_withdrawn_are_found() {
         &["withdrawn everywhere before it is stopped", "withdrawn endpoints do not come back"],
     );
 }
+
+#[test]
+fn tasks_that_run_before_they_listen_are_found() {
+    found("readiness", &["a task runs once it can serve"]);
+}
