@@ -132,7 +132,7 @@ async fn open_ipsec(state_dir: &Path) -> Result<Ipsec, String> {
         .await
         .map_err(|lacking| format!("needs {lacking}, which this node's kernel lacks"))?;
     // The view with its keys outlives a reboot, so what was spent of them must too.
-    let options = swarm_ipsec::Options { run_dir: state_dir.to_owned(), host_netns: None };
+    let options = swarm_ipsec::Options { dir: state_dir.to_owned(), host_netns: None };
     Ipsec::open(options).await.map_err(|e| e.to_string())
 }
 
@@ -154,9 +154,9 @@ fn encrypted_ports(view: &NodeView) -> BTreeSet<u16> {
     networks.filter(|network| network.encrypted).map(|network| network.port).collect()
 }
 
-/// The tunnels, which come last.
+/// The tunnels.
 fn tunnels(view: &NodeView) -> impl Iterator<Item = &TunnelView> {
-    view.items.values().rev().map_while(|item| match item {
+    view.items.values().filter_map(|item| match item {
         Item::Tunnel(tunnel) => Some(tunnel),
         _ => None,
     })

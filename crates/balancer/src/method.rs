@@ -63,8 +63,8 @@ pub(crate) trait Method: Sized + Send + 'static {
     /// Whether a tracked connection was balanced by this engine.
     fn has_balanced(entry: &Entry) -> bool;
 
-    /// Proves that `nft` and the kernel can do all that is needed; returns a version.
-    fn probe(nft: &Nft) -> Result<String>;
+    /// Proves that `nft` and the kernel can do all that is needed.
+    fn probe(nft: &Nft) -> Result<()>;
 }
 
 /// An engine: one per daemon.
@@ -83,11 +83,11 @@ impl<M: Method> Engine<M> {
         Ok(Self { nft: Nft::find()?, networks: Networks::default() })
     }
 
-    /// Proves in a throw-away namespace that `nft` and the kernel can do all that the engine needs; returns a version.
+    /// Proves in a throw-away namespace that `nft` and the kernel can do all that the engine needs.
     ///
     /// # Errors
     /// [`Error::Ipvs`] or [`Error::Unsupported`] with what the kernel or `nft` said.
-    pub(crate) async fn probe(&self) -> Result<String> {
+    pub(crate) async fn probe(&self) -> Result<()> {
         let nft = self.nft.clone();
         let probed = swarm_netns::in_new(move || M::probe(&nft)).await?;
         probed.map_err(|error| match error {

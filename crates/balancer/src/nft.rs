@@ -61,12 +61,6 @@ impl Nft {
         }
     }
 
-    /// `nftables v1.0.6 (Lester Gooch #5)`, without the nickname.
-    pub(crate) fn version(&self) -> Result<String> {
-        let text = self.run(&["--version"], "")?;
-        Ok(text.split(" (").next().unwrap_or_default().trim().to_owned())
-    }
-
     fn run(&self, arguments: &[&str], input: &str) -> Result<String> {
         let mut output = anonymous_file().map_err(failed("make a file for nft's output"))?;
         let mut child = self.spawn(arguments, input, &output).map_err(failed("start nft"))?;

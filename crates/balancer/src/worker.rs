@@ -46,7 +46,8 @@ impl<M: Method> Worker<'_, M> {
         if held.generation != generation()? || !method.seems_right(&held.table)? {
             warn!(
                 network = self.network,
-                "nftables or ipvs was changed by someone else: programming anew"
+                "{} was changed by someone else: programming anew",
+                M::NAME
             );
             return self.rebuild(&mut method, wanted);
         }

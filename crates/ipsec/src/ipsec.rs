@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Holds the file `ipsec.json`. Where a node keeps its keys over a reboot, this must outlive that too.
-    pub run_dir: PathBuf,
+    pub dir: PathBuf,
     /// The network namespace of the VXLAN sockets, if it is not the process's own.
     pub host_netns: Option<PathBuf>,
 }
@@ -50,10 +50,10 @@ impl Ipsec {
     /// # Errors
     /// If the run directory or the namespace cannot be used.
     pub async fn open(options: Options) -> Result<Self, Error> {
-        let Options { run_dir, host_netns } = options;
+        let Options { dir, host_netns } = options;
         let host = Namespace::open_or_own(host_netns.as_deref())?;
         let netns = host.identity();
-        let ledger = host.run(move || Ledger::open(&run_dir, netns)).await??;
+        let ledger = host.run(move || Ledger::open(&dir, netns)).await??;
         let incarnation = Arc::new(watch::Sender::new(ledger.incarnation()));
         Ok(Self { host_netns, ledger: Arc::new(Mutex::new(ledger)), incarnation })
     }

@@ -57,11 +57,11 @@ pub(crate) struct Ledger {
 impl Ledger {
     /// Goes on where the last process ended. In another boot or namespace there is nothing to go on with, but spent keys
     /// stay spent.
-    pub(crate) fn open(run_dir: &Path, netns: Identity) -> Result<Self, Error> {
+    pub(crate) fn open(dir: &Path, netns: Identity) -> Result<Self, Error> {
         let boot_id = fs::read_to_string(BOOT_ID).map_err(|e| Error::file("read", BOOT_ID, e))?;
         let host = Host { boot_id: boot_id.trim().to_owned(), netns };
-        fs::create_dir_all(run_dir).map_err(|e| Error::file("create", run_dir, e))?;
-        let path = run_dir.join(FILE);
+        fs::create_dir_all(dir).map_err(|e| Error::file("create", dir, e))?;
+        let path = dir.join(FILE);
         let known = read(&path)?;
         if let Some(record) = known.as_ref().filter(|record| record.host == host) {
             return Ok(Self { path, record: record.clone() });
@@ -142,8 +142,8 @@ mod tests {
         Key::new([number; Key::LENGTH])
     }
 
-    fn open(run_dir: &TempDir) -> Ledger {
-        Ledger::open(run_dir.path(), NETNS).unwrap()
+    fn open(dir: &TempDir) -> Ledger {
+        Ledger::open(dir.path(), NETNS).unwrap()
     }
 
     fn spend(ledger: &mut Ledger, key: &Key) -> bool {
@@ -156,26 +156,26 @@ mod tests {
 
     #[test]
     fn a_restart_goes_on_and_another_host_begins() {
-        let run_dir = TempDir::new().unwrap();
-        let mut ledger = open(&run_dir);
+        let dir = TempDir::new().unwrap();
+        let mut ledger = open(&dir);
         assert!(!spend(&mut ledger, &key(1)));
-        let again = open(&run_dir);
+        let again = open(&dir);
         assert_eq!(again.incarnation(), ledger.incarnation());
         assert!(again.is_spent(&key(1)) && !again.is_spent(&key(2)));
 
-        let elsewhere = Ledger::open(run_dir.path(), Identity::of(4, 4026531841)).unwrap();
+        let elsewhere = Ledger::open(dir.path(), Identity::of(4, 4026531841)).unwrap();
         assert_ne!(elsewhere.incarnation(), ledger.incarnation());
     }
 
     #[test]
     fn another_boot_begins_and_refuses_the_last_ones_keys() {
-        let run_dir = TempDir::new().unwrap();
-        let mut before = open(&run_dir);
+        let dir = TempDir::new().unwrap();
+        let mut before = open(&dir);
         spend(&mut before, &key(1));
         let mut record = before.record.clone();
         record.host.boot_id = "another".into();
         write(&before.path, &record).unwrap();
-        let mut after = open(&run_dir);
+        let mut after = open(&dir);
         assert_ne!(after.incarnation(), before.incarnation());
         assert!(after.is_spent(&key(1)), "the node may still have a view with this key");
         assert!(!refuse(&mut after, &key(1)), "managers have yet to hear of this incarnation");
@@ -183,27 +183,27 @@ mod tests {
 
     #[test]
     fn a_damaged_file_begins() {
-        let run_dir = TempDir::new().unwrap();
-        let before = open(&run_dir);
+        let dir = TempDir::new().unwrap();
+        let before = open(&dir);
         let bytes = fs::read(&before.path).unwrap();
         fs::write(&before.path, &bytes[..bytes.len() / 2]).unwrap();
-        let after = open(&run_dir);
+        let after = open(&dir);
         assert_ne!(after.incarnation(), before.incarnation());
-        assert_eq!(open(&run_dir).incarnation(), after.incarnation(), "and is mended");
+        assert_eq!(open(&dir).incarnation(), after.incarnation(), "and is mended");
     }
 
     #[test]
     fn a_lost_key_begins_a_new_incarnation_once() {
-        let run_dir = TempDir::new().unwrap();
-        let mut ledger = open(&run_dir);
+        let dir = TempDir::new().unwrap();
+        let mut ledger = open(&dir);
         spend(&mut ledger, &key(1));
         spend(&mut ledger, &key(2));
         assert!(refuse(&mut ledger, &key(1)));
         let second = ledger.incarnation();
         assert!(!refuse(&mut ledger, &key(1)), "managers have not heard of it yet");
-        assert!(!refuse(&mut open(&run_dir), &key(2)), "nor after a restart");
-        assert_eq!(open(&run_dir).incarnation(), second);
-        assert!(open(&run_dir).is_spent(&key(1)), "for ever");
+        assert!(!refuse(&mut open(&dir), &key(2)), "nor after a restart");
+        assert_eq!(open(&dir).incarnation(), second);
+        assert!(open(&dir).is_spent(&key(1)), "for ever");
 
         spend(&mut ledger, &key(3));
         assert!(refuse(&mut ledger, &key(3)), "a key of the new one was lost, too");
@@ -212,8 +212,8 @@ mod tests {
 
     #[test]
     fn the_file_is_bounded_and_holds_no_key() {
-        let run_dir = TempDir::new().unwrap();
-        let mut ledger = open(&run_dir);
+        let dir = TempDir::new().unwrap();
+        let mut ledger = open(&dir);
         let all = MOST_SPENT as u64;
         let secret = Key::new(*b"a key, and its salt.");
         spend(&mut ledger, &secret);
@@ -227,16 +227,16 @@ mod tests {
 
         let text = fs::read_to_string(&ledger.path).unwrap();
         assert!(!text.contains("salt") && !text.contains("97,32,107"), "{text}");
-        assert_eq!(fs::read_dir(run_dir.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
     #[test]
     fn what_cannot_be_written_is_not_believed() {
-        let run_dir = TempDir::new().unwrap();
-        let mut ledger = open(&run_dir);
+        let dir = TempDir::new().unwrap();
+        let mut ledger = open(&dir);
         let incarnation = ledger.incarnation();
         spend(&mut ledger, &key(1));
-        fs::create_dir(run_dir.path().join("ipsec.json.new")).unwrap();
+        fs::create_dir(dir.path().join("ipsec.json.new")).unwrap();
         let error = ledger.turn(&[key(1).fingerprint()], [7].into_iter()).unwrap_err().to_string();
         assert!(error.starts_with("write ") && error.contains("ipsec.json"), "{error}");
         assert_eq!(ledger.incarnation(), incarnation);

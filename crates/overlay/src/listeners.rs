@@ -112,10 +112,13 @@ fn parse(mut datagram: &[u8], found: &mut Vec<SocketAddr>) -> io::Result<bool> {
         let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
         let body = datagram.get(NLMSG_HEADER..length).ok_or_else(malformed)?;
         match u16::from_ne_bytes([header[4], header[5]]) {
-            NLMSG_DONE => return Ok(true),
-            NLMSG_ERROR => {
-                let errno = body.first_chunk::<4>().ok_or_else(malformed)?;
-                return Err(io::Error::from_raw_os_error(-i32::from_ne_bytes(*errno)));
+            // Both carry an errno: a dump that fails on its way says so at its end (`netlink_dump_done`).
+            kind @ (NLMSG_DONE | NLMSG_ERROR) => {
+                let errno = i32::from_ne_bytes(*body.first_chunk::<4>().ok_or_else(malformed)?);
+                return match (kind, errno) {
+                    (NLMSG_DONE, 0) => Ok(true),
+                    _ => Err(io::Error::from_raw_os_error(-errno)),
+                };
             }
             _ => found.push(listener(body).ok_or_else(malformed)?),
         }
@@ -160,8 +163,10 @@ mod tests {
         for length in (1..whole.len()).filter(|length| *length != NLMSG_HEADER + socket.len()) {
             assert!(parse(&whole[..length], &mut Vec::new()).is_err(), "{length}");
         }
-        let error = message(NLMSG_ERROR, &(-(Errno::ENOENT as i32)).to_ne_bytes());
-        let error = parse(&error, &mut Vec::new()).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(Errno::ENOENT as i32));
+        for kind in [NLMSG_ERROR, NLMSG_DONE] {
+            let error = message(kind, &(-(Errno::ENOENT as i32)).to_ne_bytes());
+            let error = parse(&error, &mut Vec::new()).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(Errno::ENOENT as i32));
+        }
     }
 }

@@ -40,9 +40,17 @@ fn lost(reason: &str) -> Exit {
     }
 }
 
+/// What was written down of a container's end. A broken file is none: it must not keep the others from being adopted.
+fn written_exit(bundle: &Bundle) -> Option<Exit> {
+    read_json(&bundle.exit()).unwrap_or_else(|e| {
+        tracing::warn!("cannot tell how a container ended: {e}");
+        None
+    })
+}
+
 /// How a container without a shim ended. If nobody wrote it down, what is left of it is killed, and that is written down.
 fn exit_status(bundle: &Bundle, cgroup: &Cgroup, reason: &str) -> Result<Exit, RuntimeError> {
-    if let Some(exit) = read_json(&bundle.exit())? {
+    if let Some(exit) = written_exit(bundle) {
         return Ok(exit);
     }
     cgroup.destroy()?;
@@ -143,7 +151,7 @@ fn absence(bundle: &Bundle) -> &'static str {
 
 fn look_at_living(container: &Container, shim: OwnedFd) -> Result<Found, RuntimeError> {
     let bundle = &container.bundle;
-    if let Some(exit) = read_json(&bundle.exit())? {
+    if let Some(exit) = written_exit(bundle) {
         return Ok(Found::Exited(exit));
     }
     let Some(run) = read_json::<RunState>(&bundle.run_state())? else {

@@ -32,7 +32,8 @@ pub(crate) struct Renewal {
     files: NodeFiles,
     managers: Managers,
     trust: watch::Receiver<Option<Trust>>,
-    /// Held for a renewal: of two at once, the certificate of a former role might be kept.
+    /// Held while certificate or roots change: of two renewals at once, the certificate of a former role might be kept,
+    /// and a renewal may add a root to those that it read before.
     alone: Arc<Mutex<()>>,
 }
 
@@ -82,6 +83,7 @@ impl Renewal {
     async fn keep_up(&self, spread: f64) -> Result<OffsetDateTime> {
         let heard = self.trust.borrow().clone();
         if let Some(trust) = heard {
+            let _alone = self.alone.lock().await;
             self.take_up(&trust)?;
         }
         let identity = self.identity()?;

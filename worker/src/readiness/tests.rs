@@ -109,3 +109,12 @@ fn a_task_that_never_listens_costs_some_eighty_looks() {
     assert_eq!((readiness, age), (Readiness::Silent, 10 * SECOND));
     assert!((60..100).contains(&looks), "{looks}");
 }
+
+#[test]
+fn a_port_counts_once_however_often_an_image_names_it() {
+    let ports = each_once(vec![443..=443, 80..=90, 85..=95, 80..=82, u16::MAX..=u16::MAX]);
+    let expected: BTreeSet<u16> = (80..=95).chain([443, u16::MAX]).collect();
+    assert_eq!(ports, expected);
+    // Each range anew would be 6.5 billion ports.
+    assert_eq!(each_once(vec![1..=u16::MAX; 100_000]).len(), usize::from(u16::MAX));
+}

@@ -86,9 +86,8 @@ impl Method for Ipvs {
         entry.balanced_elsewhere()
     }
 
-    fn probe(nft: &Nft) -> Result<String> {
-        let version = kernel::probe()?;
-        nft.commit(&table::sample().join("\n"))?;
-        Ok(format!("ipvs {version}"))
+    fn probe(nft: &Nft) -> Result<()> {
+        kernel::probe()?;
+        nft.commit(&table::sample().join("\n"))
     }
 }

@@ -62,9 +62,8 @@ impl Method for Nftables {
         entry.dnat
     }
 
-    fn probe(nft: &Nft) -> Result<String> {
-        nft.commit(&script(&sample().rebuild()))?;
-        nft.version()
+    fn probe(nft: &Nft) -> Result<()> {
+        nft.commit(&script(&sample().rebuild()))
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Host {
     pub(crate) task: Namespace,
     pub(crate) endpoint: IpAddr,
     pub(crate) ipsec: Ipsec,
-    run_dir: TempDir,
+    dir: TempDir,
 }
 
 /// Everything. A and B are hosts, C is not of the cluster.
@@ -119,14 +119,14 @@ impl Lab {
 impl Host {
     async fn new(number: u8, ns: Namespace, endpoint: IpAddr) -> Self {
         let task = Namespace::new(&format!("t{number}"));
-        let run_dir = TempDir::new().expect("a directory");
-        let ipsec = open(run_dir.path().into(), ns.path()).await;
-        Self { number, ns, task, endpoint, ipsec, run_dir }
+        let dir = TempDir::new().expect("a directory");
+        let ipsec = open(dir.path().into(), ns.path()).await;
+        Self { number, ns, task, endpoint, ipsec, dir }
     }
 
     /// As another process would.
     pub(crate) async fn restart(&mut self) {
-        self.ipsec = open(self.run_dir.path().into(), self.ns.path()).await;
+        self.ipsec = open(self.dir.path().into(), self.ns.path()).await;
     }
 
     pub(crate) fn desired(&self, tunnels: Vec<Tunnel>) -> Desired {
@@ -162,8 +162,8 @@ impl Host {
     }
 }
 
-async fn open(run_dir: PathBuf, host_netns: PathBuf) -> Ipsec {
-    Ipsec::open(Options { run_dir, host_netns: Some(host_netns) }).await.expect("open")
+async fn open(dir: PathBuf, host_netns: PathBuf) -> Ipsec {
+    Ipsec::open(Options { dir, host_netns: Some(host_netns) }).await.expect("open")
 }
 
 /// What `from` sends with.

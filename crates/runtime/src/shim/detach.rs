@@ -1,4 +1,4 @@
-//! What every shim does first, as it was started by the daemon but is to outlive it.
+//! How a shim leaves the daemon that started it behind: it is to outlive it.
 
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, umask};
