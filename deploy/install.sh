@@ -10,7 +10,8 @@ usage() {
 Usage: install.sh [--from DIR] [--prefix DIR] [--no-start]
        install.sh --uninstall [--prefix DIR] [--force] [--purge]
 
-Installs swarmd and swarmctl onto this host. Run it again to upgrade: containers live on.
+Installs swarmd and swarmctl onto this host. Run it again to upgrade: containers live on. Options of swarmd are
+SWARMD_OPTIONS="..." in /etc/default/swarmd.
 
   --from DIR     where the build left the programs (default: target/release of this checkout)
   --prefix DIR   install below this directory (default: /usr/local)
@@ -53,7 +54,7 @@ put() { # MODE FILE, content on stdin
 check_host() {
   command -v nft >/dev/null || die "nft is missing: install the package nftables first"
   local module
-  for module in vxlan br_netfilter overlay; do
+  for module in vxlan br_netfilter overlay nf_tables tcp_diag; do
     # Built in, loaded, or loadable.
     [ -d "/sys/module/$module" ] || modprobe -q "$module" || say "warning: the kernel has no module $module"
   done
@@ -87,7 +88,6 @@ start_daemon() {
       say "swarmd runs: $next"
       return
     fi
-    systemctl -q is-failed swarmd && break
     sleep 0.1
   done
   die "swarmd does not answer: see journalctl -u swarmd"
@@ -98,6 +98,11 @@ uninstall_programs() {
     die "this host is part of a swarm: let it leave first (swarmctl leave), or use --force"
   fi
   if systemd_runs && [ -e "$unit" ]; then systemctl -q disable --now swarmd; fi
+  ! "$bin/swarmctl" info >/dev/null 2>&1 || die "swarmd still runs: end it first"
+  # What a container still uses is not taken from under it.
+  if [ "$purge" = yes ] && grep -q " $run/" /proc/self/mounts; then
+    die "containers of this node still run: swarmd was stopped, and nothing removed; reboot, then try again"
+  fi
   local program
   for program in "${programs[@]}"; do rm -f "$bin/$program"; done
   rm -f "$unit"
@@ -106,10 +111,6 @@ uninstall_programs() {
 }
 
 remove_state() {
-  # What a container still uses is not taken from under it.
-  if grep -q " $run/" /proc/self/mounts; then
-    die "containers of this node still run: $state was kept; reboot, then use --purge again"
-  fi
   # What is a mount point stays, empty.
   local dir
   for dir in "$state" "$run"; do

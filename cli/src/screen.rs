@@ -77,8 +77,10 @@ impl Block {
             text += &format!("\x1b[{}A\r", self.painted.len());
         }
         for row in &new {
+            // Before the row: behind one that fills the terminal, some erase its last character.
+            text += "\x1b[K";
             text += row;
-            text += "\x1b[K\n";
+            text.push('\n');
         }
         text += "\x1b[J";
         self.painted = new.iter().map(|row| row.width()).collect();
@@ -195,6 +197,10 @@ mod tests {
     fn paint(terminal: &mut vt100::Parser, block: &mut Block, lines: &[Line]) {
         let (rows, columns) = terminal.screen().size();
         let text = block.repaint(lines, columns.get().into(), rows.get().into());
+        // Not every terminal erases as this one does behind a row that fills it: there it must not be asked to.
+        for (at, _) in text.match_indices("\x1b[K") {
+            assert!(at == 0 || text[..at].ends_with(['\r', '\n']), "{text:?}");
+        }
         terminal.process(text.replace('\n', "\r\n").as_bytes());
     }
 

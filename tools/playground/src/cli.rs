@@ -185,7 +185,7 @@ fn path_with_own_directory() -> Option<OsString> {
     let exe = std::env::current_exe().ok()?;
     let path = std::env::var_os("PATH")?;
     let own = exe.parent()?.to_owned();
-    std::env::join_paths(std::env::split_paths(&path).chain([own])).ok()
+    std::env::join_paths([own].into_iter().chain(std::env::split_paths(&path))).ok()
 }
 
 /// As a shell does: 128 + signal for a process that a signal ended.

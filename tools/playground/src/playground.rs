@@ -83,7 +83,9 @@ impl Playground {
     /// # Errors
     /// When their records cannot be read.
     pub fn list() -> Result<Vec<Self>> {
-        record::names()?.iter().map(|name| Self::open(name)).collect()
+        let opened = record::names()?.into_iter().map(|name| Self::open(&name));
+        // One that went meanwhile is not there.
+        opened.filter(|one| !matches!(one, Err(Error::NotUp(_)))).collect()
     }
 
     /// Removes the playground of that name, also what a crash left of it; nothing left is no error.

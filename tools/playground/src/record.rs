@@ -91,7 +91,9 @@ impl Record {
     pub(crate) fn save(&self) -> Result<()> {
         let file = self.place().record_file();
         let json = serde_json::to_vec_pretty(self).map_err(std::io::Error::from);
-        std::fs::write(&file, json.io("encode", file.display())?).io("write", file.display())
+        // Others list the playgrounds meanwhile.
+        swarm_durable::replace_unsynced(&file, &json.io("encode", file.display())?, 0o644)
+            .io("write", file.display())
     }
 
     pub(crate) fn load(name: &str) -> Result<Self> {

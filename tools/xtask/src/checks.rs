@@ -78,6 +78,11 @@ impl Checks {
         Ok(checks)
     }
 
+    /// Whether no test program had any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn count(&self, what: impl Fn(Outcome) -> bool) -> usize {
         let last = self.0.values().filter_map(|tries| tries.values().next_back());
         last.filter(|outcome| what(**outcome)).count()
@@ -87,17 +92,14 @@ impl Checks {
 /// A line for each check, and one with their numbers; nothing if there was none.
 impl fmt::Display for Checks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
+        if self.is_empty() {
             return Ok(());
         }
         let mut flaky = 0;
         for ((program, name), tries) in &self.0 {
-            let earlier = tries.len() > 1;
-            let passed_before = |outcome: &Outcome| matches!(outcome, Outcome::Passed(_));
+            let passed = |outcome: &Outcome| matches!(outcome, Outcome::Passed(_));
             let (took, word) = match tries.values().next_back() {
-                Some(Outcome::Passed(took)) if !earlier || tries.values().all(passed_before) => {
-                    (*took, "ok")
-                }
+                Some(Outcome::Passed(took)) if tries.values().all(passed) => (*took, "ok"),
                 Some(Outcome::Passed(took)) => {
                     flaky += 1;
                     (*took, "FLAKY, passed at the second try")

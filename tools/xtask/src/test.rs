@@ -1,6 +1,5 @@
 //! `cargo xtask test`: everything that must hold before a change goes in. `.ci/run` is this.
 
-use crate::binaries::{build_whoami, target_dir};
 use crate::checks::{Checks, ChecksFile};
 use crate::deny;
 use crate::packages;
@@ -77,6 +76,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             report.step(name, || status(&mut command));
         }
         report.checks = checks.read()?;
+        if let Some(CheckName { program, .. }) = &options.check
+            && report.checks.is_empty()
+        {
+            report.step("its checks", || bail!("{program} has no checks that share a cluster"));
+        }
         if !options.unit && options.is_whole() {
             report.step("simulation", crate::sim::test);
         }
@@ -103,8 +107,7 @@ fn lints() -> Result<()> {
 
 /// Programs and tests in one go, so that features are unified once and nothing is built twice.
 fn build() -> Result<()> {
-    status(cargo().args(["build", "--quiet", "--workspace", "--all-targets"]))?;
-    build_whoami(&target_dir()?.join("debug"))
+    status(cargo().args(["build", "--quiet", "--workspace", "--all-targets"]))
 }
 
 /// With nextest `.config/nextest.toml` says what runs alone; `cargo test` needs two runs for that.

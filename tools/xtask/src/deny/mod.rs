@@ -70,7 +70,7 @@ fn source(policy: &Policy, package: &Package) -> Option<String> {
     (!known).then(|| format!("{name} {version} comes from {source}, which is not allowed"))
 }
 
-/// Exceptions that nothing needs any more, and such without a reason.
+/// Exceptions that nothing needs any more, since the crate or its other versions are gone, and such without a reason.
 fn unused(policy: &Policy, packages: &[Package]) -> Vec<String> {
     let Licenses { exceptions, clarify, .. } = &policy.licenses;
     let of_licenses =
@@ -84,6 +84,14 @@ fn unused(policy: &Policy, packages: &[Package]) -> Vec<String> {
         .filter(|spec| !packages.iter().any(|p| spec.matches(&p.name, &p.version)))
         .map(|spec| format!("deny.toml has an exception for {}, which is not there", spec.text))
         .collect();
+    let alone = policy.bans.skip.iter().filter(|skip| {
+        let same = |p: &Package| skip.krate.matches(&p.name, &p.version);
+        let found = packages.iter().find(|p| same(p));
+        found.is_some_and(|found| packages.iter().filter(|p| p.name == found.name).all(same))
+    });
+    complaints.extend(alone.map(|skip| {
+        format!("deny.toml skips {}, of which there is no other version", skip.krate.text)
+    }));
     let without = policy.bans.skip.iter().filter(|skip| skip.reason.trim().is_empty());
     complaints.extend(
         without.map(|skip| format!("deny.toml skips {} without a reason", skip.krate.text)),
@@ -163,6 +171,14 @@ mod tests {
     fn an_exception_ends_with_what_it_is_for() {
         let policy = toml::from_str(POLICY).unwrap();
         assert_eq!(check(&policy, &[]).len(), 3);
+    }
+
+    #[test]
+    fn a_skip_ends_with_the_other_version() {
+        let policy = toml::from_str(POLICY).unwrap();
+        let complaints = check(&policy, &[Package::of("old", "0.1.7", Some("MIT"))]);
+        let expected = "deny.toml skips old@0.1, of which there is no other version";
+        assert!(complaints.iter().any(|complaint| complaint == expected), "{complaints:?}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::process::Command;
 pub(super) struct Suite {
     pub(super) name: &'static str,
     package: &'static str,
-    /// Runs swarmd, swarmctl and whoami: they are built too, and all is optimized.
+    /// Runs swarmd, swarmctl, whoami and a playground: they are built too, and all is optimized.
     playground: bool,
     /// Seconds that it may take: an emulated CPU is slow, and the machine may be busy.
     timeout: u32,
