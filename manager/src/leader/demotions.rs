@@ -41,23 +41,8 @@ impl Demotions {
     async fn lead(&self, status: &mut watch::Receiver<Status>) {
         let mut events = self.store.events();
         loop {
-            let mut failed = false;
             let members = members(&status.borrow_and_update());
-            for raft_id in self.without_a_node(&members) {
-                match self.raft.remove(raft_id).await {
-                    Ok(()) => tracing::info!("manager {raft_id}, whose node is gone, is dropped"),
-                    Err(e) => {
-                        tracing::warn!("cannot drop manager {raft_id}, whose node is gone: {e}");
-                        failed = true;
-                    }
-                }
-            }
-            for demoted in self.waiting() {
-                if let Err(e) = self.demote(&demoted).await {
-                    tracing::warn!("cannot demote manager {} yet: {e}", demoted.id);
-                    failed = true;
-                }
-            }
+            let failed = !self.settle(&members).await;
             tokio::select! {
                 () = touches_a_node(&mut events) => {}
                 () = tokio::time::sleep(RETRY_PAUSE), if failed => {} // before the next try
@@ -67,6 +52,32 @@ impl Demotions {
                 return;
             }
         }
+    }
+
+    /// Does what is to be done now; whether all of it was.
+    async fn settle(&self, members: &[u64]) -> bool {
+        // The log tells of members before this replica knows their nodes.
+        if let Err(e) = self.proposer.barrier().await {
+            tracing::debug!("whether a manager is to be demoted is not known yet: {}", e.message());
+            return false;
+        }
+        let mut done = true;
+        for raft_id in self.without_a_node(members) {
+            match self.raft.remove(raft_id).await {
+                Ok(()) => tracing::info!("manager {raft_id}, whose node is gone, is dropped"),
+                Err(e) => {
+                    tracing::warn!("cannot drop manager {raft_id}, whose node is gone: {e}");
+                    done = false;
+                }
+            }
+        }
+        for demoted in self.waiting() {
+            if let Err(e) = self.demote(&demoted).await {
+                tracing::warn!("cannot demote manager {} yet: {e}", demoted.id);
+                done = false;
+            }
+        }
+        done
     }
 
     /// One that was being added while its node was removed.
