@@ -27,6 +27,7 @@ use swarm_proto::membership::{
 };
 use swarm_proto::raft as pb;
 use swarm_proto::raft::raft_client::RaftClient;
+use swarm_proto::removal::is_removed;
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
@@ -348,7 +349,11 @@ async fn the_session_of_a_removed_node_is_closed_and_the_node_is_told() {
     let told = told.await.expect("the session goes on").expect("the session ends without a word");
     assert_eq!(told.code(), Code::PermissionDenied, "{told}");
     assert!(told.message().contains(&joined.node_id), "{told}");
-    assert_eq!(code(session(&worker, "host").await), Code::PermissionDenied);
+    assert!(is_removed(&told, &joined.node_id), "{told:?}");
+    let again =
+        session(&worker, "host").await.map(drop).expect_err("a session with a removed node");
+    assert_eq!(again.code(), Code::PermissionDenied, "{again}");
+    assert!(is_removed(&again, &joined.node_id), "{again:?}");
     let mut membership = MembershipClient::new(worker);
     assert_eq!(code(membership.renew(RenewRequest::default()).await), Code::PermissionDenied);
 }

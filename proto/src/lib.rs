@@ -1,6 +1,9 @@
-//! The wire formats of a swarm: one module per file in `swarm/v1`, generated at build time.
+//! The wire formats of a swarm: one module per file in `swarm/v1`, generated at build time. `removal` is what a status
+//! carries beside its words.
 
 #![allow(missing_docs, unreachable_pub, clippy::all)]
+
+pub mod removal;
 
 /// The descriptors of all files, a `FileDescriptorSet`: every service and RPC there is.
 pub const FILE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

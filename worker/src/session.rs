@@ -10,6 +10,7 @@ use swarm_proto::dispatch::{
     Acknowledged, Certified, Describe, FromNode, Heartbeat, Standing, TaskReport, TaskReports,
     ToNode, Trouble, from_node, to_node,
 };
+use swarm_proto::removal::is_removed;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
@@ -58,7 +59,7 @@ pub(crate) struct Session {
     helpers: tokio::task::JoinSet<()>,
 }
 
-/// The swarm has removed this node: no manager will open a session with it.
+/// The swarm has removed this node, as a manager says that knows it: none will open a session with it.
 pub(crate) struct Removed;
 
 /// Opens a session with any of the managers, trying until one answers; says in `trouble` why none did.
@@ -77,7 +78,7 @@ pub(crate) async fn open(
                     trouble.send_replace(String::new());
                     return Ok(session);
                 }
-                Err(e) if e.code() == Code::PermissionDenied => return Err(Removed),
+                Err(e) if is_removed(&e, identity.node.as_str()) => return Err(Removed),
                 Err(e) => {
                     let text = e.message().to_owned();
                     // The same failure of the same manager is said once, not five times a second.

@@ -111,6 +111,7 @@ pub enum WorkerError {
 
 /// What a node says of itself, and whom it says it to.
 pub(crate) struct Identity {
+    pub(crate) node: NodeId,
     pub(crate) addr: String,
     pub(crate) connector: Connector,
     pub(crate) reporter: Reporter,
@@ -126,6 +127,7 @@ impl Identity {
     #[cfg(test)]
     pub(crate) fn for_test(connector: Connector) -> Identity {
         Identity {
+            node: "n".into(),
             addr: "192.0.2.1".into(),
             connector,
             reporter: Reporter::default(),
@@ -265,6 +267,7 @@ impl Prepared {
         let agent = Agent {
             caller: Caller {
                 identity: Arc::new(Identity {
+                    node: who.node_id.clone(),
                     addr: who.addr,
                     connector: who.connector,
                     reporter,

@@ -14,6 +14,7 @@ use swarm_proto::dispatch::{
     Certified, Describe, FromNode, Heartbeat, ManagerAddress, Standing, TaskReport, ToNode, Trust,
     from_node, to_node,
 };
+use swarm_proto::removal::removed;
 use swarm_raft::{Raft, Role};
 use swarm_state::{Change, Rejected};
 use tokio::sync::{broadcast, mpsc};
@@ -76,7 +77,7 @@ impl DispatcherService {
         };
         let results = self.proposer.propose(vec![change]).await?;
         let revision = match results.into_iter().next() {
-            Some(Err(Rejected::NotFound(_))) => return Err(removed(node)),
+            Some(Err(Rejected::NotFound(_))) => return Err(removed(node.as_str())),
             Some(Err(e)) => return Err(Status::invalid_argument(e.to_string())),
             None => return Err(Status::internal("no result for a change")),
             Some(Ok(outcome)) => outcome.revision,
@@ -229,7 +230,7 @@ impl DispatcherService {
         self.sessions.close(&session);
         if end == Some(End::Removed) {
             // If there is no room, the node hears it when it opens its next session.
-            let _ = to_node.try_send(Err(removed(&session.node)));
+            let _ = to_node.try_send(Err(removed(session.node.as_str())));
         }
     }
 }
@@ -253,11 +254,6 @@ fn trust(cluster: &Cluster) -> Result<Trust, PkiError> {
         None => RootCert::from_pem(&cluster.root_ca.cert_pem)?.issuer().public_key.clone(),
     };
     Ok(Trust { roots_pem: cluster.trusted_roots(), issuer_public_key })
-}
-
-/// What a removed node is told: it is for good.
-fn removed(node: &NodeId) -> Status {
-    Status::permission_denied(format!("node {node} was removed from the swarm"))
 }
 
 /// What a node says of itself. It is replicated, so it must be sound and of a reasonable size.
@@ -319,7 +315,7 @@ impl Dispatcher for DispatcherService {
         if self.store.read().node(&session.node).is_none() {
             // Removed before there was a session to end.
             self.sessions.close(&session);
-            return Err(removed(&session.node));
+            return Err(removed(session.node.as_str()));
         }
         let (to_node, outgoing) = mpsc::channel(QUEUE);
         tokio::spawn(self.clone().attend(session, incoming, to_node));

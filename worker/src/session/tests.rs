@@ -1,12 +1,13 @@
 //! A session with a manager that behaves badly, over mTLS on loopback.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use swarm_pki::{
     AcceptorOptions, Connector, ConnectorOptions, Credentials, NODE_CERT_VALIDITY, NodeIdentity,
     Role, RootCa, TlsAcceptor, new_key_and_csr,
 };
 use swarm_proto::dispatch::dispatcher_server::{Dispatcher, DispatcherServer};
+use swarm_proto::removal::removed;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -20,9 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 type Said = mpsc::Receiver<Result<ToNode, Status>>;
 
-/// Says in one session what it was given to say, and passes on what it hears; refuses the others.
+/// Says in one session what it was given to say, and passes on what it hears; refuses the others, the last refusal
+/// again and again.
 struct Manager {
     said: Mutex<Option<Said>>,
+    refusals: Arc<Mutex<Vec<Status>>>,
     heard: mpsc::UnboundedSender<from_node::Message>,
 }
 
@@ -42,7 +45,10 @@ impl Dispatcher for Manager {
         });
         match self.said.lock().unwrap().take() {
             Some(said) => Ok(Response::new(ReceiverStream::new(said))),
-            None => Err(Status::permission_denied("node n was removed from the swarm")),
+            None => {
+                let mut refusals = self.refusals.lock().unwrap();
+                Err(if refusals.len() > 1 { refusals.remove(0) } else { refusals[0].clone() })
+            }
         }
     }
 }
@@ -60,6 +66,7 @@ struct World {
     managers: Managers,
     trouble: watch::Sender<String>,
     say: mpsc::Sender<Result<ToNode, Status>>,
+    refusals: Arc<Mutex<Vec<Status>>>,
     heard: mpsc::UnboundedReceiver<from_node::Message>,
     serving: JoinHandle<()>,
 }
@@ -80,20 +87,23 @@ impl World {
             TlsAcceptor::new(&own, AcceptorOptions::default()).unwrap().incoming(listener);
         let (say, said) = mpsc::channel(4);
         let (sender, by_manager) = mpsc::unbounded_channel();
-        let manager = Manager { said: Mutex::new(Some(said)), heard: sender };
+        let refusals = Arc::new(Mutex::new(vec![removed("n")]));
+        let manager =
+            Manager { said: Mutex::new(Some(said)), refusals: refusals.clone(), heard: sender };
         let serving = tokio::spawn(async move {
             let server = swarm_pki::server().add_service(DispatcherServer::new(manager));
             server.serve_with_incoming(incoming).await.unwrap();
         });
         let node = credentials(&ca, "n", Role::Worker);
         let connector = Connector::new(node, ConnectorOptions::default());
-        let (_, heard) = watch::channel(std::sync::Arc::new(Memory::empty("n".into())));
+        let (_, heard) = watch::channel(Arc::new(Memory::empty("n".into())));
         let manager = ManagerAddress { node_id: "m".into(), addr };
         World {
             identity: Identity::for_test(connector),
             managers: Managers::new(heard, vec![manager]),
             trouble: watch::Sender::default(),
             say,
+            refusals,
             heard: by_manager,
             serving,
         }
@@ -174,9 +184,41 @@ async fn what_was_reported_before_an_acknowledgement_arrives_before_it() {
 async fn a_removed_node_learns_it_and_the_user_may_know() {
     let world = World::new().await;
     let mut session = world.open().await.ok().unwrap();
-    let status = Status::permission_denied("node n was removed from the swarm");
-    world.say.send(Err(status)).await.unwrap();
+    world.say.send(Err(removed("n"))).await.unwrap();
     assert!(session.hear().await.is_none());
     assert!(world.open().await.is_err(), "removed");
     assert_eq!(*world.trouble.borrow(), "", "that is for the agent to say");
+}
+
+#[tokio::test]
+async fn no_other_refusal_counts_as_removal() {
+    let world = World::new().await;
+    let mut session = world.open().await.ok().unwrap();
+    world
+        .say
+        .send(Err(Status::permission_denied("node n was removed from the swarm")))
+        .await
+        .unwrap();
+    assert!(session.hear().await.is_none());
+    let refusals = [
+        Status::permission_denied("node n was removed from the swarm"),
+        Status::permission_denied("node n is a worker, not a manager"),
+        Status::unauthenticated("a node certificate is required"),
+        Status::failed_precondition("node n is not part of the swarm"),
+        Status::not_found("node n not found"),
+        removed("another"),
+    ];
+    let words: Vec<String> = refusals.iter().map(|status| status.message().to_owned()).collect();
+    let mut said = world.trouble.subscribe();
+    for (refusal, words) in refusals.into_iter().zip(words) {
+        *world.refusals.lock().unwrap() = vec![refusal];
+        tokio::select! {
+            _ = world.open() => panic!("{words:?} ends the calling"),
+            heard = tokio::time::timeout(PATIENCE, said.wait_for(|said| said.ends_with(&words))) => {
+                heard.expect("nothing is said of it").unwrap();
+            }
+        }
+    }
+    *world.refusals.lock().unwrap() = vec![removed("n")];
+    assert!(world.open().await.is_err(), "removed");
 }
