@@ -139,24 +139,21 @@ impl Identity {
         }
     }
 
-    /// What is true now: interfaces and routes change.
+    /// What is true now: interfaces and routes change. What cannot be found out is left open.
     pub(crate) async fn describe(&self, overlay: &dyn adapters::Overlay) -> NodeDescription {
         let platform = Platform::host();
-        let routes = overlay.routes().await.unwrap_or_else(|e| {
-            tracing::warn!("cannot list this node's routes: {e}");
-            Vec::new()
-        });
-        let underlay_mtu = overlay.underlay_mtu().await.unwrap_or_else(|e| {
-            tracing::warn!("cannot tell the MTU of {}: {e}", self.vtep);
-            0
-        });
+        let routes = overlay.routes().await;
+        let routes = routes.inspect_err(|e| tracing::warn!("cannot list this node's routes: {e}"));
+        let underlay_mtu = overlay.underlay_mtu().await;
+        let underlay_mtu = underlay_mtu
+            .inspect_err(|e| tracing::warn!("cannot tell the MTU of {}: {e}", self.vtep));
         NodeDescription {
             hostname: self.hostname.clone(),
             platform: NodePlatform { architecture: platform.architecture, os: platform.os },
             resources: resources(),
             engine: EngineDescription { engine_version: env!("CARGO_PKG_VERSION").into() },
-            underlay_mtu,
-            routes,
+            underlay_mtu: underlay_mtu.ok(),
+            routes: routes.ok(),
             data_path_addr: Some(self.vtep),
             balancer: self.balancer.clone(),
             listen_addr: self.listen_addr.clone(),

@@ -101,11 +101,12 @@ pub struct NodeDescription {
     pub resources: Resources,
     /// The daemon.
     pub engine: EngineDescription,
-    /// The smallest MTU of the interfaces that carry the overlay, in bytes; 0 if unknown.
+    /// The smallest MTU of the interfaces that carry the overlay, in bytes; none if that could not be found out.
     #[serde(rename = "UnderlayMTU")]
-    pub underlay_mtu: u32,
-    /// Every IPv4 prefix the host has a route for; subnets from the pool keep clear of them.
-    pub routes: Vec<Ipv4Net>,
+    pub underlay_mtu: Option<u32>,
+    /// Every IPv4 prefix the host has a route for; subnets from the pool keep clear of them. None if they could not be
+    /// listed, which is not the same as having none.
+    pub routes: Option<Vec<Ipv4Net>>,
     /// The VTEP: where other nodes send VXLAN packets for tasks here.
     pub data_path_addr: Option<IpAddr>,
     /// The balancer engine in use and why.

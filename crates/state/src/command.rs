@@ -44,7 +44,7 @@ pub enum Change {
         /// The address it is known by.
         addr: String,
     },
-    /// A node was not heard of for too long, or left.
+    /// A node was not heard of for too long, or left; or it is heard of again.
     SetNodeState {
         /// The node.
         id: NodeId,
@@ -258,6 +258,14 @@ pub enum Change {
         id: NodeId,
         /// What it has now.
         tls_info: TlsInfo,
+    },
+    /// A node that is ready told why its data plane lags behind. It is no sign of life: a node that went down or left
+    /// stays so.
+    NoteNodeTrouble {
+        /// The node.
+        id: NodeId,
+        /// Why, in words; empty once it no longer does.
+        reason: String,
     },
 }
 

@@ -18,7 +18,7 @@ impl Default for OverlayMtu {
     }
 }
 
-/// What fits between all these nodes. A node whose underlay is too small for any overlay says nothing.
+/// What fits between all these nodes. A node whose underlay is unknown, or too small for any overlay says nothing.
 pub(crate) fn between<'a, I: Iterator<Item = &'a Node>>(nodes: impl Fn() -> I) -> OverlayMtu {
     let smallest =
         |encrypted| nodes().filter_map(|node| of_node(&node.description, encrypted)).min();
@@ -31,7 +31,7 @@ pub(crate) fn between<'a, I: Iterator<Item = &'a Node>>(nodes: impl Fn() -> I) -
 
 fn of_node(node: &NodeDescription, encrypted: bool) -> Option<u32> {
     let v6 = node.data_path_addr.is_some_and(|addr| addr.is_ipv6());
-    overlay_mtu(node.underlay_mtu, v6, encrypted)
+    overlay_mtu(node.underlay_mtu?, v6, encrypted)
 }
 
 #[cfg(test)]

@@ -30,10 +30,11 @@ impl State {
         let spec = self.cluster().map(|cluster| cluster.spec.clone()).unwrap_or_default();
         let pools = &spec.default_addr_pool;
         let taken: Vec<Ipv4Net> = self.networks().map(|network| network.subnet).collect();
-        // A default route says nothing about what is in use.
+        // A default route says nothing about what is in use. A node whose routes were never known holds nobody up: its
+        // message says that they are not.
         let routes: Vec<Ipv4Net> = self
             .nodes()
-            .flat_map(|node| node.description.routes.iter().copied())
+            .flat_map(|node| node.description.routes.iter().flatten().copied())
             .filter(|route| route.prefix_len() > 0)
             .collect();
         // The first subnet is left to the routing mesh, as Docker does.

@@ -1,7 +1,9 @@
 //! `network create | ls | inspect | rm | prune`.
 
+use std::sync::Arc;
+
 use serde_json::json;
-use swarm_model::{DEFAULT_DRIVER, NetworkId, NetworkSpec, overlap};
+use swarm_model::{DEFAULT_DRIVER, NetworkId, NetworkSpec, Node, overlap};
 use swarm_proto::control::{Changed, Document, Documents, InspectNetworkRequest};
 use swarm_state::{Change, Rejected, State};
 use tonic::Status;
@@ -20,7 +22,8 @@ impl Control {
         let change = Change::CreateNetwork { id: id.clone(), spec };
         let outcome = self.proposer.propose_one(change).await?;
         let state = self.store.read();
-        let warnings = [hidden_routes(&state, &id), unfit(&state, &id)].concat();
+        let warnings =
+            [hidden_routes(&state, &id), unknown_routes(&state), unfit(&state, &id)].concat();
         Ok(Changed { id: id.to_string(), revision: outcome.revision, warnings })
     }
 
@@ -113,10 +116,23 @@ fn hidden_routes(state: &State, id: &NetworkId) -> Vec<String> {
     let Some(network) = state.network(id) else { return Vec::new() };
     let subnet = network.subnet;
     let nodes = state.nodes().filter_map(|node| {
-        let routes = node.description.routes.iter().filter(|route| route.prefix_len() > 0);
-        let route = routes.into_iter().find(|route| overlap(route, &subnet))?;
+        let routes = node.description.routes.iter().flatten();
+        let route =
+            routes.filter(|route| route.prefix_len() > 0).find(|route| overlap(route, &subnet))?;
         let hostname = &node.description.hostname;
         Some(format!("tasks will not reach {route}, which {hostname} has a route to"))
     });
     nodes.collect()
+}
+
+/// The nodes that any subnet may clash with, since they could not list their routes.
+fn unknown_routes(state: &State) -> Vec<String> {
+    let nodes = state.nodes().filter(|node| node.is_alive() && node.description.routes.is_none());
+    let warning = |node: &Arc<Node>| {
+        let hostname = &node.description.hostname;
+        format!(
+            "whether the subnet clashes with a route of {hostname} is not known: its routes are not"
+        )
+    };
+    nodes.map(warning).collect()
 }

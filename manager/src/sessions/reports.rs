@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use swarm_model::{NodeId, NodeState, TaskId, TaskStatus, TlsInfo};
+use swarm_model::{NodeId, TaskId, TaskStatus, TlsInfo};
 use swarm_state::Change;
 use tokio::sync::{Notify, watch};
 use tonic::Code;
@@ -149,7 +149,7 @@ impl Waiting {
 
     fn take(&mut self) -> Vec<Change> {
         let troubles = std::iter::from_fn(|| self.troubles.pop_first())
-            .map(|(id, message)| Change::SetNodeState { id, state: NodeState::Ready, message });
+            .map(|(id, reason)| Change::NoteNodeTrouble { id, reason });
         let certificates = std::iter::from_fn(|| self.certificates.pop_first())
             .map(|(id, tls_info)| Change::SetNodeTls { id, tls_info });
         let mut batch: Vec<Change> = troubles.chain(certificates).take(BATCH).collect();
@@ -243,7 +243,7 @@ mod tests {
         waiting.troubles.insert("n".into(), String::new());
         let batch = waiting.take();
         assert!(
-            matches!(&batch[0], Change::SetNodeState { message, .. } if message.is_empty()),
+            matches!(&batch[0], Change::NoteNodeTrouble { reason, .. } if reason.is_empty()),
             "{batch:?}"
         );
         assert_eq!(batch.len(), 2);

@@ -134,6 +134,7 @@ impl State {
             Change::RotateRoot(rotation) => self.rotate_root(cx, *rotation)?,
             Change::FinishRootRotation { revision } => self.finish_root_rotation(cx, revision)?,
             Change::SetNodeTls { id, tls_info } => self.set_node_tls(cx, &id, tls_info)?,
+            Change::NoteNodeTrouble { id, reason } => self.note_node_trouble(cx, &id, reason)?,
         }
         Ok(outcome)
     }

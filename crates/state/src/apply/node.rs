@@ -61,9 +61,31 @@ impl State {
                 // A host may come back with another address.
                 manager.addr.clone_from(&description.listen_addr);
             }
-            node.description = description;
-            node.status = NodeStatus { state: NodeState::Ready, message: String::new(), addr };
+            let former = std::mem::replace(&mut node.description, description);
+            let now = &mut node.description;
+            // What it could not find out this time is as it was.
+            now.routes = now.routes.take().or(former.routes);
+            now.underlay_mtu = now.underlay_mtu.or(former.underlay_mtu);
+            let message = unknown_of(now);
+            node.status = NodeStatus { state: NodeState::Ready, message, addr };
         })
+    }
+
+    pub(super) fn note_node_trouble(
+        &mut self,
+        cx: &mut Context,
+        id: &NodeId,
+        reason: String,
+    ) -> Result<(), Rejected> {
+        let node = self.node(id).ok_or_else(|| no_node(id))?;
+        if !node.is_alive() {
+            return Err(Rejected::OutOfDate(format!("node {id}")));
+        }
+        let message = if reason.is_empty() { unknown_of(&node.description) } else { reason };
+        if node.status.message == message {
+            return Ok(());
+        }
+        self.change_node(cx, id, |node| node.status.message = message)
     }
 
     pub(super) fn set_node_state(
@@ -222,6 +244,23 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// What a node never could say of itself, for those who list it; empty if that is nothing.
+fn unknown_of(description: &NodeDescription) -> String {
+    match (&description.routes, description.underlay_mtu) {
+        (Some(_), Some(_)) => "",
+        (None, Some(_)) => {
+            "its routes are unknown: a network's subnet may clash with one; its log says why"
+        }
+        (Some(_), None) => {
+            "the MTU of its interface is unknown: a network's MTU may be too large; its log says why"
+        }
+        (None, None) => {
+            "its routes and the MTU of its interface are unknown: a network's subnet may clash with a route, its MTU may be too large; its log says why"
+        }
+    }
+    .to_owned()
 }
 
 pub(super) fn no_node(id: &NodeId) -> Rejected {

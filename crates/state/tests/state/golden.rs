@@ -194,7 +194,8 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("StopTask", Change::StopTask { id: task, as_of: 12 }),
         ("RotateRoot", Change::RotateRoot(Box::new(rotation(1, "next")))),
         ("FinishRootRotation", Change::FinishRootRotation { revision: 8 }),
-        ("SetNodeTls", Change::SetNodeTls { id: node, tls_info: tls_info("next") }),
+        ("SetNodeTls", Change::SetNodeTls { id: node.clone(), tls_info: tls_info("next") }),
+        ("NoteNodeTrouble", Change::NoteNodeTrouble { id: node, reason: "nft is stuck".into() }),
         (
             "SetAutoLock",
             Change::SetAutoLock { unlock_key: Some(UnlockKeyText("SWMKEY-1-a".into())) },
@@ -226,7 +227,7 @@ fn is_among_changes(change: &Change) -> bool {
         Change::DropManager { .. } | Change::TakeOver { .. } => true,
         Change::StopTask { .. } => true,
         Change::RotateRoot(_) | Change::FinishRootRotation { .. } => true,
-        Change::SetNodeTls { .. } => true,
+        Change::SetNodeTls { .. } | Change::NoteNodeTrouble { .. } => true,
         Change::SetAutoLock { .. } | Change::RotateUnlockKey { .. } => true,
     }
 }
@@ -235,7 +236,7 @@ fn is_among_changes(change: &Change) -> bool {
 fn every_change_ever_written_is_still_read() {
     let changes = changes();
     let kinds: std::collections::BTreeSet<_> = changes.iter().map(|(kind, _)| kind).collect();
-    assert_eq!(kinds.len(), 37);
+    assert_eq!(kinds.len(), 38);
     for (kind, change) in changes {
         assert!(is_among_changes(&change));
         let command = Command { now: Timestamp(1_700_000_000_000_000_000), changes: vec![change] };
@@ -328,7 +329,7 @@ fn state() -> State {
         // These have snapshots and tests of their own, or would undo what the others make.
         "UpdateNode" | "SupersedeTask" | "SetNodeRole" | "DropManager" | "TakeOver"
         | "StopTask" => None,
-        "RotateRoot" | "FinishRootRotation" | "SetNodeTls" => None,
+        "RotateRoot" | "FinishRootRotation" | "SetNodeTls" | "NoteNodeTrouble" => None,
         "SetAutoLock" | "RotateUnlockKey" => None,
         // What came later has a snapshot of its own.
         _ if kind.contains("NetworkKey") => None,

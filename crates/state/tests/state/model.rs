@@ -274,7 +274,7 @@ fn random_logs_reach_every_kind_of_change() {
             tunnels += views.map(|view| view.items.keys().filter(tunnel).count()).sum::<usize>();
         }
     }
-    assert_eq!(took_effect.len(), 35, "{took_effect:?}");
+    assert_eq!(took_effect.len(), 36, "{took_effect:?}");
     assert!(took_effect.values().all(|count| *count >= 5), "{took_effect:?}");
     assert!(ready >= 100 && exhausted >= 100, "{ready} ready, {exhausted} without an address");
     assert!(tunnels >= 100, "{tunnels} tunnels");

@@ -1,6 +1,6 @@
 //! Rules of nodes: roles and Raft ids, labels.
 
-use swarm_model::{NodeDescription, NodeRole, Timestamp};
+use swarm_model::{NetworkSpec, Node, NodeDescription, NodeRole, NodeState, NodeStatus, Timestamp};
 use swarm_state::{Change, Command, Outcome, Rejected, State};
 
 fn apply_one(state: &mut State, change: Change) -> Result<Outcome, Rejected> {
@@ -108,4 +108,87 @@ fn who_takes_over_is_the_only_manager() {
     apply_one(&mut state, take_over("d", 8)).unwrap();
     assert_eq!(managers(&state), [("d".into(), 8, "192.0.2.9:2377".into())]);
     assert_eq!(state.node(&"d".into()).unwrap().status.addr, "192.0.2.9");
+}
+
+/// A worker that joined, and what it says of itself next.
+fn described(state: &mut State, id: &str, description: NodeDescription) -> Node {
+    if state.node(&id.into()).is_none() {
+        let (hostname, addr) = (format!("host-{id}"), "192.0.2.1:2377".to_owned());
+        let add = Change::AddNode { id: id.into(), role: NodeRole::Worker, hostname, addr };
+        apply_one(state, add).unwrap();
+    }
+    let description = Box::new(description);
+    let describe =
+        Change::DescribeNode { id: id.into(), description, addr: "192.0.2.1".to_owned() };
+    apply_one(state, describe).unwrap();
+    (**state.node(&id.into()).unwrap()).clone()
+}
+
+#[test]
+fn a_complaint_is_no_sign_of_life() {
+    let mut state = State::new();
+    let known = NodeDescription {
+        routes: Some(vec![]),
+        underlay_mtu: Some(1500),
+        ..NodeDescription::default()
+    };
+    described(&mut state, "n", known.clone());
+    let status = |state: &State| state.node(&"n".into()).unwrap().status.clone();
+    let note = |reason: &str| Change::NoteNodeTrouble { id: "n".into(), reason: reason.into() };
+    apply_one(&mut state, note("nft is stuck")).unwrap();
+    assert_eq!(
+        (status(&state).state, &*status(&state).message),
+        (NodeState::Ready, "nft is stuck")
+    );
+    apply_one(&mut state, note("")).unwrap();
+    assert_eq!((status(&state).state, &*status(&state).message), (NodeState::Ready, ""));
+
+    for why in ["not heard of for 2.1 s", "left the swarm"] {
+        let down =
+            Change::SetNodeState { id: "n".into(), state: NodeState::Down, message: why.into() };
+        apply_one(&mut state, down).unwrap();
+        let before: NodeStatus = status(&state);
+        for reason in ["nft is stuck", ""] {
+            assert!(matches!(apply_one(&mut state, note(reason)), Err(Rejected::OutOfDate(_))));
+            assert_eq!(status(&state), before, "{reason:?}");
+        }
+        described(&mut state, "n", known.clone());
+    }
+    let stranger = Change::NoteNodeTrouble { id: "x".into(), reason: "?".into() };
+    assert!(matches!(apply_one(&mut state, stranger), Err(Rejected::NotFound(_))));
+}
+
+#[test]
+fn what_a_node_cannot_find_out_is_as_it_was_and_never_none() {
+    let mut state = State::new();
+    let unknown = NodeDescription::default;
+    let never = described(&mut state, "n", unknown());
+    assert!(never.status.message.starts_with("its routes and the MTU"), "{never:?}");
+    let create = |state: &mut State, name: &str| {
+        let spec =
+            NetworkSpec { name: name.into(), driver: "overlay".into(), ..Default::default() };
+        apply_one(state, Change::CreateNetwork { id: name.into(), spec }).unwrap();
+        state.network(&name.into()).unwrap().subnet.to_string()
+    };
+    assert_eq!(create(&mut state, "a"), "10.0.1.0/24", "it does not block others");
+    let trouble = |reason: &str| Change::NoteNodeTrouble { id: "n".into(), reason: reason.into() };
+    apply_one(&mut state, trouble("nft is stuck")).unwrap();
+    apply_one(&mut state, trouble("")).unwrap();
+    assert_eq!(
+        state.node(&"n".into()).unwrap().status.message,
+        never.status.message,
+        "it is still so"
+    );
+
+    let routes = Some(vec!["10.0.2.0/25".parse().unwrap()]);
+    let known = NodeDescription { routes, underlay_mtu: Some(1400), ..unknown() };
+    assert_eq!(described(&mut state, "n", known.clone()).status.message, "");
+    let later = described(&mut state, "n", NodeDescription { hostname: "new".into(), ..unknown() });
+    assert_eq!(later.description, NodeDescription { hostname: "new".into(), ..known });
+    assert_eq!(later.status.message, "");
+    assert_eq!(create(&mut state, "b"), "10.0.3.0/24", "clear of the route it had");
+    assert_eq!(state.overlay_mtu(false), 1350);
+    let none = NodeDescription { routes: Some(vec![]), ..unknown() };
+    assert_eq!(described(&mut state, "n", none).description.routes, Some(vec![]), "none is known");
+    assert_eq!(create(&mut state, "c"), "10.0.2.0/24");
 }

@@ -391,7 +391,8 @@ fn subnets_from_the_pool_keep_clear_of_networks_and_routes() {
         world.ok(Change::CreateNetwork { id: name.into(), spec });
         let subnet = world.state.network(&name.into()).unwrap().subnet.to_string();
         let mut description = description(0, 1500, false, vec![]);
-        description.routes = vec!["10.0.2.128/25".parse().unwrap(), "0.0.0.0/0".parse().unwrap()];
+        description.routes =
+            Some(vec!["10.0.2.128/25".parse().unwrap(), "0.0.0.0/0".parse().unwrap()]);
         let description = Box::new(description);
         world.ok(Change::DescribeNode { id: node_id(0), description, addr: String::new() });
         subnet

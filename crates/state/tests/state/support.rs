@@ -256,12 +256,14 @@ pub(crate) fn description(host: u8, mtu: u32, v6: bool, routes: Vec<u8>) -> Node
     let v6_addr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host.into()));
     NodeDescription {
         hostname: format!("host-{host}"),
-        underlay_mtu: mtu,
+        underlay_mtu: (mtu != 0).then_some(mtu),
         data_path_addr: Some(if v6 { v6_addr } else { v4 }),
-        routes: routes
-            .into_iter()
-            .map(|n| format!("10.0.0.{}/29", n & 0xf8).parse().unwrap())
-            .collect(),
+        routes: Some(
+            routes
+                .into_iter()
+                .map(|n| format!("10.0.0.{}/29", n & 0xf8).parse().unwrap())
+                .collect(),
+        ),
         ..NodeDescription::default()
     }
 }
@@ -343,6 +345,9 @@ fn node_op() -> impl Strategy<Value = Change> {
             id,
             state: if down { NodeState::Down } else { NodeState::Ready },
             message: "not heard of".into(),
+        }),
+        1 => (node(), prop::sample::select(vec!["", "nft is stuck"])).prop_map(|(id, reason)| {
+            Change::NoteNodeTrouble { id, reason: reason.into() }
         }),
         1 => (node(), availability, labels, proptest::collection::vec("[a ]", 0..2)).prop_map(
             |(id, availability, label_add, label_rm)| Change::UpdateNode {

@@ -269,7 +269,8 @@ fn description(n: usize) -> NodeDescription {
         hostname: hostname(n),
         platform: Platform { architecture: "amd64".into(), os: "linux".into() },
         resources: Resources { nano_cpus: 8_000_000_000, memory_bytes: 32 << 30 },
-        underlay_mtu: 1500,
+        underlay_mtu: Some(1500),
+        routes: Some(Vec::new()),
         data_path_addr: Some(address(n)),
         listen_addr: format!("{}:2377", address(n)),
         ..NodeDescription::default()

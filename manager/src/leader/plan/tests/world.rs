@@ -100,6 +100,8 @@ impl World {
         let description = NodeDescription {
             hostname: id.to_string(),
             data_path_addr: Some([192, 0, 2, last].into()),
+            underlay_mtu: Some(1500),
+            routes: Some(Vec::new()),
             encryption,
             ..Default::default()
         };
