@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::{
     disk::Sled,
+    halt::Halt,
     log_store::LogStore,
     snapshot::SnapshotStore,
     state_machine::{Committed, Machine, StateMachine},
@@ -18,9 +19,9 @@ use crate::{
 struct Counter(u64);
 
 impl StateMachine for Counter {
-    fn apply(&mut self, batch: Vec<Committed>) -> Vec<Bytes> {
+    fn apply(&mut self, batch: Vec<Committed>) -> Result<Vec<Bytes>, String> {
         self.0 += batch.len() as u64;
-        vec![Bytes::new(); batch.len()]
+        Ok(vec![Bytes::new(); batch.len()])
     }
 
     fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<u8> + Send> {
@@ -44,7 +45,7 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Builder {
         let key = crate::SealKey::new([1; 32], "a test");
         let (log, _closed) = LogStore::open(&Sled, &dir.path().join("log"), &key).unwrap();
         let snapshots = Arc::new(SnapshotStore::open(dir.path(), &key).unwrap());
-        Ok((dir, log, Machine::new(Box::new(Counter(0)), snapshots)))
+        Ok((dir, log, Machine::new(Box::new(Counter(0)), snapshots, Halt::default())))
     }
 }
 

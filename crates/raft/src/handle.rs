@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     blocking::blocking,
     error::{MembershipError, ProposeError, StartError, fatal, write_error},
+    halt::Halt,
     log_store::LogStore,
     membership::{self, Change, Changer, leads},
     network::{Contacts, Missing, Network},
@@ -72,7 +73,8 @@ struct Running {
 
 impl Raft {
     /// Opens log and snapshot in `options.dir`, restores the state machine and takes up the part this
-    /// manager had. A new manager does nothing until [`Raft::bootstrap`] or until a leader adds it.
+    /// manager had. A new manager does nothing until [`Raft::bootstrap`] or until a leader adds it. One whose state
+    /// machine cannot read what is there takes no part: its role is [`crate::Role::Failed`] from the beginning.
     ///
     /// # Errors
     /// See [`StartError`]; damaged files are named.
@@ -97,10 +99,15 @@ impl Raft {
             missing: missing.clone(),
             contacts: contacts.clone(),
         };
-        let machine = Machine::new(Box::new(state_machine), snapshots.clone());
+        let halt = Halt::default();
+        let machine = Machine::new(Box::new(state_machine), snapshots.clone(), halt.clone());
         let raft = OpenRaft::new(options.id, config, network, log, machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
+        halt.started();
+        if halt.reason().is_some() {
+            raft.shutdown().await.map_err(|error| StartError::Raft(error.to_string()))?;
+        }
 
         let last_heard = LastHeard::default();
         let watcher = Watcher {
@@ -108,6 +115,7 @@ impl Raft {
             peers: peers.clone(),
             last_heard: last_heard.clone(),
             removed,
+            halt,
             without_quorum,
             missing,
             contacts,

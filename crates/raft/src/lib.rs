@@ -5,7 +5,7 @@
 //! [`Connector`] opens. `OVERVIEW.md` has the mental model.
 //!
 //! - `handle`: [`Raft`], the way in; `options`, `error`, `status`: what goes in and out.
-//! - `types`: openraft's parameters. `state_machine`, `snapshot`: the state and its file.
+//! - `types`: openraft's parameters. `state_machine`, `snapshot`: the state and its file; `halt`: its end.
 //! - `log_store`: the recent log in memory; `writer`: the storage thread and its group commit;
 //!   `stored`: entries in an engine;
 //!   [`disk`] and [`engine`]: what it is kept on; `acknowledged`: the guard against silent loss;
@@ -20,6 +20,7 @@ mod blocking;
 pub mod disk;
 pub mod engine;
 mod error;
+mod halt;
 mod handle;
 mod leader_id;
 mod log_store;

@@ -14,6 +14,7 @@ use openraft::{
 
 use crate::{
     blocking::blocking,
+    halt::Halt,
     snapshot::{SnapshotFile, SnapshotStore},
     types::{
         Entry, LogId, Payload, Response, Snapshot, SnapshotMeta, StoredMembership, TypeConfig,
@@ -39,7 +40,11 @@ pub struct Committed {
 pub trait StateMachine: Send + 'static {
     /// Applies commands in order and returns one answer for each. Called on the async runtime, so it
     /// must not block.
-    fn apply(&mut self, batch: Vec<Committed>) -> Vec<Bytes>;
+    ///
+    /// # Errors
+    /// Why a command cannot be read, in words for the user. This manager's Raft ends then, as after a failed disk: the
+    /// others may have applied the command. It is not called again.
+    fn apply(&mut self, batch: Vec<Committed>) -> Result<Vec<Bytes>, String>;
 
     /// Takes a view of the state as it is now, cheaply; the closure then encodes it on another thread
     /// while commands continue to be applied.
@@ -48,7 +53,7 @@ pub trait StateMachine: Send + 'static {
     /// Replaces the state by a snapshot that holds everything up to `revision`.
     ///
     /// # Errors
-    /// Why the bytes are no snapshot of this application. The manager stops then.
+    /// Why the bytes cannot be read, in words for the user. This manager's Raft ends then, as with `apply`.
     fn restore(&mut self, revision: u64, bytes: &[u8]) -> Result<(), String>;
 }
 
@@ -59,20 +64,43 @@ pub(crate) struct Machine {
     last_applied: Option<LogId>,
     membership: StoredMembership,
     snapshots: Arc<SnapshotStore>,
+    halt: Halt,
 }
 
 impl Machine {
-    pub(crate) fn new(application: Box<dyn StateMachine>, snapshots: Arc<SnapshotStore>) -> Self {
+    pub(crate) fn new(
+        application: Box<dyn StateMachine>,
+        snapshots: Arc<SnapshotStore>,
+        halt: Halt,
+    ) -> Self {
         Self {
             application: Mutex::new(application),
             last_applied: None,
             membership: StoredMembership::default(),
             snapshots,
+            halt,
         }
     }
 
     fn application(&mut self) -> &mut dyn StateMachine {
         self.application.get_mut().expect("nobody locks it").as_mut()
+    }
+
+    /// The application's answers; none once it has halted.
+    fn answers(&mut self, commands: Vec<Committed>) -> io::Result<Vec<Bytes>> {
+        self.halt.check()?;
+        if commands.is_empty() || self.halt.reason().is_some() {
+            return Ok(Vec::new());
+        }
+        let expected = commands.len();
+        match self.application().apply(commands) {
+            Ok(answers) if answers.len() == expected => Ok(answers),
+            Ok(answers) => Err(io::Error::other(format!(
+                "state machine gave {} answers to {expected} commands",
+                answers.len()
+            ))),
+            Err(reason) => self.halt.set(reason).map(|()| Vec::new()),
+        }
     }
 
     fn apply_batch(
@@ -88,14 +116,7 @@ impl Machine {
                 Payload::Blank | Payload::Membership(_) => None,
             })
             .collect();
-        let expected = commands.len();
-        let answers = if expected == 0 { Vec::new() } else { self.application().apply(commands) };
-        if answers.len() != expected {
-            let text =
-                format!("state machine gave {} answers to {expected} commands", answers.len());
-            return Err(io::Error::other(text));
-        }
-        let mut answers = answers.into_iter();
+        let mut answers = self.answers(commands)?.into_iter();
         for (entry, responder) in batch {
             let answer = match entry.payload {
                 Payload::Normal(_) => answers.next().unwrap_or_default(),
@@ -151,7 +172,9 @@ impl RaftStateMachine<TypeConfig> for Machine {
             last_log_id: self.last_applied,
             last_membership: self.membership.clone(),
         };
-        let encode = Mutex::new(Some(self.application().snapshot()));
+        // What has halted is no state to keep.
+        let goes_on = self.halt.reason().is_none();
+        let encode = Mutex::new(goes_on.then(|| self.application().snapshot()));
         Builder { meta, encode, snapshots: self.snapshots.clone() }
     }
 
@@ -169,9 +192,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
         })
         .await?;
         let revision = meta.last_log_id.map_or(0, |id| id.index);
-        self.application().restore(revision, &state).map_err(|reason| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("cannot restore snapshot: {reason}"))
-        })?;
+        self.halt.check()?;
+        if let Err(reason) = self.application().restore(revision, &state) {
+            self.halt.set(reason)?;
+        }
         self.last_applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         Ok(())
@@ -185,6 +209,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 /// Encodes and saves a view of the state, while the state moves on.
 pub(crate) struct Builder {
     meta: SnapshotMeta,
+    /// None once it was used, or if there is no state.
     encode: Mutex<Option<Encode>>,
     snapshots: Arc<SnapshotStore>,
 }
@@ -196,7 +221,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let encode = self.encode.get_mut().expect("nobody locks it").take();
-        let encode = encode.ok_or_else(|| io::Error::other("snapshot was built already"))?;
+        let encode = encode.ok_or_else(|| io::Error::other("there is no state to save"))?;
         let (meta, snapshots) = (self.meta.clone(), self.snapshots.clone());
         blocking(move || snapshots.save(meta, &encode())).await
     }

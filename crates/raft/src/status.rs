@@ -14,6 +14,7 @@ use openraft::{Instant as _, RaftMetrics, ServerState, async_runtime::watch::Wat
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
+    halt::Halt,
     network::{Contacts, Missing},
     peers::Peers,
     service::LastHeard,
@@ -90,6 +91,7 @@ pub(crate) struct Watcher {
     pub(crate) peers: Peers,
     pub(crate) last_heard: LastHeard,
     pub(crate) removed: Arc<AtomicBool>,
+    pub(crate) halt: Halt,
     /// Set while this manager leads without hearing from a majority, which it says to whom it leads.
     pub(crate) without_quorum: Arc<AtomicBool>,
     pub(crate) missing: Missing,
@@ -176,6 +178,9 @@ impl Watcher {
     }
 
     fn role(&self, metrics: &RaftMetrics<TypeConfig>, now: Instant) -> Role {
+        if let Some(reason) = self.halt.reason() {
+            return Role::Failed(reason.to_owned());
+        }
         if let Err(error) = &metrics.running_state {
             return match error {
                 openraft::errors::Fatal::Stopped => Role::Stopped,

@@ -135,7 +135,7 @@ impl Replica {
 }
 
 impl StateMachine for Replica {
-    fn apply(&mut self, batch: Vec<Committed>) -> Vec<Bytes> {
+    fn apply(&mut self, batch: Vec<Committed>) -> Result<Vec<Bytes>, String> {
         let mut responses = Vec::with_capacity(batch.len());
         let mut touched = Vec::new();
         for entry in batch {
@@ -143,7 +143,7 @@ impl StateMachine for Replica {
             responses.push(codec::encode(&results).into());
         }
         self.publish(self.state.revision(), touched);
-        responses
+        Ok(responses)
     }
 
     fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<u8> + Send> {

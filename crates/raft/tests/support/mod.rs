@@ -33,7 +33,12 @@ impl Connector for Plain {
 
 /// All commands applied, in order, with their revisions; answers with the number of commands so far.
 #[derive(Clone, Default)]
-pub struct Journal(pub Arc<Mutex<Vec<(u64, Bytes)>>>);
+pub struct Journal(pub Arc<Mutex<Vec<(u64, Bytes)>>>, pub Option<&'static [u8]>);
+
+/// A journal that cannot read commands which begin like that.
+pub fn journal_without(unknown: &'static [u8]) -> Journal {
+    Journal(Arc::default(), Some(unknown))
+}
 
 impl Journal {
     pub fn commands(&self) -> Vec<Bytes> {
@@ -46,15 +51,16 @@ impl Journal {
 }
 
 impl StateMachine for Journal {
-    fn apply(&mut self, batch: Vec<Committed>) -> Vec<Bytes> {
+    fn apply(&mut self, batch: Vec<Committed>) -> Result<Vec<Bytes>, String> {
         let mut journal = self.0.lock().unwrap();
         let answer = |entry: Committed| {
+            self.1.map_or(Ok(()), |unknown| known(&entry.command, unknown))?;
             assert!(
                 journal.last().is_none_or(|(last, _)| *last < entry.revision),
                 "revisions grow"
             );
             journal.push((entry.revision, entry.command));
-            Bytes::from(journal.len().to_string())
+            Ok(Bytes::from(journal.len().to_string()))
         };
         batch.into_iter().map(answer).collect()
     }
@@ -83,11 +89,19 @@ impl StateMachine for Journal {
             let revision = number(&mut bytes)?;
             let len = number(&mut bytes)? as usize;
             let (command, rest) = bytes.split_at_checked(len).ok_or("snapshot is cut off")?;
+            self.1.map_or(Ok(()), |unknown| known(command, unknown))?;
             journal.push((revision, Bytes::copy_from_slice(command)));
             bytes = rest;
         }
         *self.0.lock().unwrap() = journal;
         Ok(())
+    }
+}
+
+fn known(command: &[u8], unknown: &[u8]) -> Result<(), String> {
+    match command.starts_with(unknown) {
+        true => Err(format!("what is {} is not known here", String::from_utf8_lossy(command))),
+        false => Ok(()),
     }
 }
 
@@ -127,9 +141,16 @@ impl Node {
     }
 
     pub async fn try_start(options: Options, addr: &str) -> Result<Self, StartError> {
+        Self::start_with(Journal::default(), options, addr).await
+    }
+
+    pub async fn start_with(
+        journal: Journal,
+        options: Options,
+        addr: &str,
+    ) -> Result<Self, StartError> {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?.to_string();
-        let journal = Journal::default();
         let raft = Raft::start(options.clone(), journal.clone(), Plain).await?;
         let server = Server::builder().add_service(raft.service());
         let server = tokio::spawn(async move {

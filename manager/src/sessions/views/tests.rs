@@ -44,7 +44,8 @@ proptest! {
                     (state.revision() + 1, vec![op.clone().resolve(&state)])
                 };
                 let command = Command { now: Timestamp(revision as i64), changes };
-                replica.apply(vec![Committed { revision, command: codec::encode(&command).into() }]);
+                let command = codec::encode(&command).into();
+                replica.apply(vec![Committed { revision, command }]).unwrap();
             }
             for (bit, (node, listener)) in nodes.iter_mut().enumerate() {
                 if forgets[at % forgets.len()] == bit as u8 {
@@ -93,7 +94,7 @@ fn two_nodes_on_a_network() -> Vec<Change> {
 fn apply(replica: &mut Replica, revision: u64, changes: Vec<Change>) {
     let command = Command { now: Timestamp(1), changes };
     let command = codec::encode(&command).into();
-    let answers = replica.apply(vec![Committed { revision, command }]);
+    let answers = replica.apply(vec![Committed { revision, command }]).unwrap();
     for result in codec::decode::<Results>(&answers[0]).unwrap() {
         result.unwrap();
     }
