@@ -8,7 +8,7 @@ use bytes::{Buf, BufMut};
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use swarm_integration_tests::Cluster;
-use swarm_model::{NodeDescription, codec};
+use swarm_model::{EngineDescription, NodeDescription, codec};
 use swarm_netns::Namespace;
 use swarm_pki::{
     Connector, ConnectorOptions, Credentials, ExpectedPeer, NODE_CERT_VALIDITY, NodeIdentity, Role,
@@ -191,6 +191,7 @@ impl Port {
             csr_pem,
             hostname: "probe".into(),
             addr: "192.0.2.9:2377".into(),
+            ..IssueRequest::default()
         };
         let mut client = MembershipClient::new(self.channel(None).await);
         let answer = client.issue(request).await.expect("a certificate").into_inner();
@@ -211,7 +212,8 @@ fn authority(cluster: &Cluster) -> RootCa {
     cluster.ctl(&format!("backup {}", file.display()));
     let bytes = std::fs::read(&file).expect("a backup");
     // Between its head and its checksum it is a snapshot.
-    let state = State::from_snapshot(&bytes[32..bytes.len() - 4]).expect("a snapshot");
+    let state = State::open(&bytes[32..bytes.len() - 4], &EngineDescription::of_this_build());
+    let state = state.expect("a snapshot");
     let ca = &state.cluster().expect("a cluster").root_ca;
     RootCa::from_pem(&ca.cert_pem, &ca.key_pem).expect("an authority")
 }

@@ -26,4 +26,5 @@ mod support;
 
 pub use api::{Control, Images};
 pub use manager::{Manager, ManagerError, ManagerOptions, NewCluster};
+pub use replica::dialect::Dialect;
 pub use replica::lock::Files;

@@ -32,6 +32,7 @@ use crate::members::membership::MembershipService;
 use crate::members::peer::PeerService;
 use crate::members::peers::Peers;
 use crate::members::probe;
+use crate::replica::dialect::Dialect;
 use crate::replica::lock::{self, Files};
 use crate::replica::proposer::Proposer;
 use crate::replica::store::Store;
@@ -65,6 +66,8 @@ pub struct ManagerOptions {
     pub images: Arc<dyn Images>,
     /// Keeps this manager's files.
     pub files: Arc<dyn Files>,
+    /// What it speaks.
+    pub dialect: Dialect,
 }
 
 /// What `init` decides about a new cluster.
@@ -150,7 +153,7 @@ impl swarm_raft::Connector for RaftConnector {
 impl Manager {
     /// Starts Raft from what is on disk, and everything around it.
     pub async fn start(options: ManagerOptions) -> Result<Manager, ManagerError> {
-        let (store, replica) = Store::new();
+        let (store, replica) = Store::new(options.dialect.clone());
         let connector = RaftConnector(options.connector.clone());
         let raft = Raft::start(options.raft.clone(), replica, connector).await?;
         let peers = Peers::new(options.connector.clone());
@@ -228,6 +231,7 @@ impl Manager {
         let cluster = Cluster {
             id: new.ca.cert().cluster_id().into(),
             meta: Meta::created(0, clock::now()),
+            feature_level: self.options.dialect.engine.feature_level,
             spec: new.spec,
             root_ca: authority::document(&new.ca),
             join_tokens: join_tokens.clone(),
@@ -240,6 +244,7 @@ impl Manager {
             role: NodeRole::Manager,
             hostname: new.hostname,
             addr: self.options.addr.clone(),
+            engine: self.options.dialect.engine.clone(),
         };
         self.propose_first(node).await?;
         Ok(join_tokens)
@@ -258,6 +263,7 @@ impl Manager {
             hostname,
             addr: self.options.addr.clone(),
             raft_id: self.options.raft.id,
+            engine: self.options.dialect.engine.clone(),
         };
         self.propose_first(change).await?;
         self.raft.update_addr(self.options.raft.id, self.options.addr.clone()).await?;
@@ -277,23 +283,27 @@ impl Manager {
         };
         let control = ControlServer::new(self.control.clone());
         let peer = PeerServer::new(peer).max_decoding_message_size(LARGEST_COMMAND);
+        let membership = MembershipServer::new(self.membership.clone())
+            .max_decoding_message_size(LARGEST_REQUEST);
+        let dispatcher = DispatcherServer::new(self.dispatcher.clone());
         let store = self.store().clone();
         let (replica, status) = (store.clone(), self.raft.status());
         let peers_only = move |request| require_peer(&replica, &status, request);
+        let readable = {
+            let store = store.clone();
+            move |request: Request<()>| store.check().map(|()| request)
+        };
         let members_only = move |request: Request<()>| {
             require_member(&store, &request)?;
-            Ok(request)
+            store.check().map(|()| request)
         };
         routes
             .add_service(InterceptedService::new(self.raft.service(), peers_only))
             .add_service(InterceptedService::new(peer, members_only.clone()))
             .add_service(InterceptedService::new(control, members_only))
             // These two check each call: nodes of any role make some, and hosts that join.
-            .add_service(
-                MembershipServer::new(self.membership.clone())
-                    .max_decoding_message_size(LARGEST_REQUEST),
-            )
-            .add_service(DispatcherServer::new(self.dispatcher.clone()))
+            .add_service(InterceptedService::new(membership, readable.clone()))
+            .add_service(InterceptedService::new(dispatcher, readable))
     }
 
     /// The control API, for the local socket.
@@ -327,6 +337,11 @@ impl Manager {
     /// That this manager has failed, or that there is no quorum, and what to do; empty if all is well. Asks the other
     /// managers whether they are there.
     pub async fn trouble(&self) -> String {
+        if let Some(why) = self.store().unreadable() {
+            return format!(
+                "{why}; until then it votes no more, the others go on without it, and the containers here go on"
+            );
+        }
         let status = self.raft.status().borrow().clone();
         if let swarm_raft::Role::Failed(reason) = &status.role {
             return format!(

@@ -1,150 +1,34 @@
 //! Who may call what, over mTLS: hosts without a certificate may join, workers do a worker's part, and
 //! everything else is for managers that are part of the swarm.
+#![allow(missing_docs)]
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
+mod common;
+
 use std::time::Duration;
 
-use swarm_manager::{Images, Manager, ManagerOptions, NewCluster};
-use swarm_model::{ClusterSpec, JoinTokens, NodeDescription, codec};
-use swarm_pki::{
-    AcceptorOptions, Connector, ConnectorOptions, Credentials, ExpectedPeer, NODE_CERT_VALIDITY,
-    NodeIdentity, Role, RootCa, TlsAcceptor, new_key_and_csr, server,
-};
+use common::{MANAGER, Swarm, session};
+use swarm_model::{FeatureLevel, Timestamp};
+use swarm_pki::{NodeIdentity, Role, new_key_and_csr};
 use swarm_proto::control::control_client::ControlClient;
 use swarm_proto::control::{
     Empty as Nothing, JoinTokenRequest, RemoveNodeRequest, UnlockKeyRequest, UpdateNodeRequest,
     UpdateSwarmRequest,
 };
 use swarm_proto::dispatch::dispatcher_client::DispatcherClient;
-use swarm_proto::dispatch::{Describe, FromNode, ToNode, from_node};
 use swarm_proto::membership::membership_client::MembershipClient;
 use swarm_proto::membership::peer_client::PeerClient;
 use swarm_proto::membership::{
-    BecomeVoterRequest, Empty, IssueRequest, IssueResponse, ProposeRequest, RenewRequest,
-    SessionReport,
+    BecomeVoterRequest, Empty, IssueResponse, ProposeRequest, RenewRequest, SessionReport,
 };
 use swarm_proto::raft as pb;
 use swarm_proto::raft::raft_client::RaftClient;
 use swarm_proto::removal::is_removed;
-use tempfile::TempDir;
-use time::OffsetDateTime;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::service::Routes;
+use swarm_state::Command;
 use tonic::transport::Channel;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// No image is asked for here.
-struct NoImages;
-
-impl Images for NoImages {
-    fn pin(
-        &self,
-        image: String,
-    ) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>> {
-        Box::pin(async move { Err(format!("there is no image {image}")) })
-    }
-}
-
-/// A swarm of one manager, served on loopback.
-struct Swarm {
-    ca: RootCa,
-    addr: String,
-    tokens: JoinTokens,
-    manager: Manager,
-    serving: JoinHandle<()>,
-    _dir: TempDir,
-}
-
-impl Drop for Swarm {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
-/// The id of the one manager.
-const MANAGER: &str = "m1";
-
-fn identity(ca: &RootCa, id: &str, role: Role) -> NodeIdentity {
-    let (key, csr) = new_key_and_csr().unwrap();
-    let chain = ca.issue(&csr, id, role, OffsetDateTime::now_utc(), NODE_CERT_VALIDITY).unwrap();
-    NodeIdentity::from_pem(&chain, &key).unwrap()
-}
-
-impl Swarm {
-    async fn new() -> Swarm {
-        let dir = tempfile::tempdir().unwrap();
-        let new_ca = || RootCa::generate("cluster", OffsetDateTime::now_utc()).unwrap();
-        let ca = new_ca();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap().to_string();
-        let own = identity(&ca, MANAGER, Role::Manager);
-        let credentials = Credentials::new(&[ca.cert().clone()], Some(own)).unwrap();
-        let key = swarm_raft::SealKey::new([1; 32], "a test");
-        let manager = Manager::start(ManagerOptions {
-            node_id: MANAGER.into(),
-            addr: addr.clone(),
-            raft: swarm_raft::Options::new(1, dir.path().join("raft"), key),
-            connector: Connector::new(credentials.clone(), ConnectorOptions::default()),
-            files: Arc::new(NoFiles),
-            images: Arc::new(NoImages),
-        })
-        .await
-        .unwrap();
-        let copy = RootCa::from_pem(&ca.cert().to_pem(), &ca.key_pem()).unwrap();
-        let new =
-            NewCluster { ca: copy, spec: ClusterSpec::default(), hostname: "host".to_owned() };
-        let tokens = manager.bootstrap(new).await.unwrap();
-        let routes = manager.add_services(Routes::default());
-        let acceptor = TlsAcceptor::new(&credentials, AcceptorOptions::default()).unwrap();
-        let incoming = acceptor.incoming(listener);
-        let serving = tokio::spawn(async move {
-            server().add_routes(routes).serve_with_incoming(incoming).await.unwrap();
-        });
-        Swarm { ca, addr, tokens, manager, serving, _dir: dir }
-    }
-
-    /// A channel of someone with this certificate, or none.
-    async fn caller(&self, identity: Option<NodeIdentity>) -> Channel {
-        let credentials = Credentials::new(&[self.ca.cert().clone()], identity).unwrap();
-        let connector = Connector::new(credentials, ConnectorOptions::default());
-        connector.connect(&self.addr, ExpectedPeer::Manager).await.unwrap()
-    }
-
-    async fn certified(&self, id: &str, role: Role) -> Channel {
-        self.caller(Some(identity(&self.ca, id, role))).await
-    }
-
-    /// Joins as `swarmd` does; the channel is that of the new node.
-    async fn join(&self, token: &str, addr: &str) -> Result<(IssueResponse, Channel), Status> {
-        let (key, csr_pem) = new_key_and_csr().unwrap();
-        let request = IssueRequest {
-            token: token.to_owned(),
-            csr_pem,
-            hostname: "host".to_owned(),
-            addr: addr.to_owned(),
-        };
-        let mut client = MembershipClient::new(self.caller(None).await);
-        let answer = client.issue(request).await?.into_inner();
-        let identity = NodeIdentity::from_pem(&answer.cert_pem, &key).unwrap();
-        Ok((answer, self.caller(Some(identity)).await))
-    }
-}
-
-/// Keeps nothing: what is locked of a manager is `swarmd`'s.
-struct NoFiles;
-
-impl swarm_manager::Files for NoFiles {
-    fn lock(&self, _: &swarm_model::ManagerLock) -> Result<(), String> {
-        Ok(())
-    }
-}
 
 fn code<T>(result: Result<T, Status>) -> Code {
     result.map_or_else(|status| status.code(), |_| Code::Ok)
@@ -162,6 +46,8 @@ async fn managers_calls(channel: &Channel) -> Vec<(&'static str, Code)> {
     let voter = BecomeVoterRequest { raft_id: 99, addr: "127.0.0.1:1".to_owned() };
     // Requests for a manager 99, so that none of those let through has an effect.
     let other = 99;
+    let nothing = Command { now: Timestamp(1), changes: Vec::new() };
+    let command = nothing.seal(FeatureLevel::FIRST, "a test");
     vec![
         ("raft append", code(raft.append(appends).await)),
         (
@@ -184,10 +70,7 @@ async fn managers_calls(channel: &Channel) -> Vec<(&'static str, Code)> {
             ),
         ),
         ("raft read", code(raft.read_index(pb::ReadIndexRequest { target: 1 }).await)),
-        (
-            "propose",
-            code(peer.propose(ProposeRequest { command: b"nonsense".to_vec().into() }).await),
-        ),
+        ("propose", code(peer.propose(ProposeRequest { command: command.into() }).await)),
         ("report sessions", code(peer.report_sessions(reports).await)),
         ("join token", code(control.join_token(token).await)),
         ("list nodes", code(control.list_nodes(Nothing {}).await)),
@@ -306,32 +189,12 @@ async fn a_host_without_a_certificate_can_do_nothing_but_join() {
     assert_eq!(code(session), Code::Unauthenticated);
 }
 
-/// Opens a session as a worker does. The sender keeps it open.
-async fn session(
-    channel: &Channel,
-    hostname: &str,
-) -> Result<(tokio::sync::mpsc::Sender<FromNode>, Streaming<ToNode>), Status> {
-    let description = NodeDescription {
-        hostname: hostname.to_owned(),
-        listen_addr: "192.0.2.9:2377".to_owned(),
-        ..NodeDescription::default()
-    };
-    let describe =
-        Describe { description: codec::encode(&description).into(), addr: "192.0.2.9".to_owned() };
-    let (sender, receiver) = tokio::sync::mpsc::channel(4);
-    let first = FromNode { message: Some(from_node::Message::Describe(describe)) };
-    sender.send(first).await.unwrap();
-    let mut client = DispatcherClient::new(channel.clone());
-    let incoming = client.session(ReceiverStream::new(receiver)).await?.into_inner();
-    Ok((sender, incoming))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_session_of_a_removed_node_is_closed_and_the_node_is_told() {
     let swarm = Swarm::new().await;
     let (joined, worker) = swarm.join(&swarm.tokens.worker, "192.0.2.9:2377").await.unwrap();
-    assert_eq!(code(session(&worker, "").await), Code::InvalidArgument, "it has no name");
-    let (_open, mut incoming) = session(&worker, "host").await.unwrap();
+    assert_eq!(code(session(&worker, "", 1).await), Code::InvalidArgument, "it has no name");
+    let (_open, mut incoming) = session(&worker, "host", 1).await.unwrap();
     assert!(incoming.message().await.unwrap().is_some());
 
     let mut control = ControlClient::new(swarm.certified(MANAGER, Role::Manager).await);
@@ -351,7 +214,7 @@ async fn the_session_of_a_removed_node_is_closed_and_the_node_is_told() {
     assert!(told.message().contains(&joined.node_id), "{told}");
     assert!(is_removed(&told, &joined.node_id), "{told:?}");
     let again =
-        session(&worker, "host").await.map(drop).expect_err("a session with a removed node");
+        session(&worker, "host", 1).await.map(drop).expect_err("a session with a removed node");
     assert_eq!(again.code(), Code::PermissionDenied, "{again}");
     assert!(is_removed(&again, &joined.node_id), "{again:?}");
     let mut membership = MembershipClient::new(worker);

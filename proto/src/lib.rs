@@ -1,8 +1,9 @@
 //! The wire formats of a swarm: one module per file in `swarm/v1`, generated at build time. `removal` is what a status
-//! carries beside its words.
+//! carries beside its words, `level` which feature level the messages of sessions need.
 
 #![allow(missing_docs, unreachable_pub, clippy::all)]
 
+pub mod level;
 pub mod removal;
 
 /// The descriptors of all files, a `FileDescriptorSet`: every service and RPC there is.

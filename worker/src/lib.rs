@@ -1,7 +1,7 @@
 //! What a worker does: it follows a manager, programs its node's data plane, and runs its tasks.
 //!
 //! - [`worker`] puts a node's adapters together, which [`adapters`] names;
-//! - `agent` is the loop; `line` and `session` are its way to a manager, `managers` is where those are,
+//! - `agent` is the loop; `line`, `session` and `outgoing` are its way to a manager, `managers` is where those are,
 //!   `memory` what outlives a restart;
 //! - `networks` and `container` translate what the managers say, purely;
 //! - `dataplane` programs overlay, balancer and DNS, `encryption` what of it must be encrypted;
@@ -20,6 +20,7 @@ mod line;
 mod managers;
 mod memory;
 mod networks;
+mod outgoing;
 mod readiness;
 mod reporter;
 mod session;

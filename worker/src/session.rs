@@ -7,8 +7,8 @@ use swarm_model::{ManagerAddress, NodeDescription, TaskId, TaskStatus, TlsInfo, 
 use swarm_pki::ExpectedPeer;
 use swarm_proto::dispatch::dispatcher_client::DispatcherClient;
 use swarm_proto::dispatch::{
-    Acknowledged, Certified, Describe, FromNode, Heartbeat, Standing, TaskReport, TaskReports,
-    ToNode, Trouble, from_node, to_node,
+    Acknowledged, Certified, Describe, Heartbeat, Standing, TaskReport, TaskReports, ToNode,
+    Trouble, from_node, to_node,
 };
 use swarm_proto::removal::is_removed;
 use tokio::sync::{mpsc, watch};
@@ -17,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use crate::managers::Managers;
+use crate::outgoing::{Outgoing, Over};
 use crate::reporter::Reporter;
 use crate::worker::{Identity, Trust};
 
@@ -54,7 +55,7 @@ pub(crate) struct Session {
     manager: ManagerAddress,
     incoming: Streaming<ToNode>,
     heard_at: Instant,
-    outgoing: mpsc::Sender<FromNode>,
+    outgoing: Outgoing,
     acknowledgements: mpsc::Sender<u64>,
     helpers: tokio::task::JoinSet<()>,
 }
@@ -84,8 +85,10 @@ pub(crate) async fn open(
                     // The same failure of the same manager is said once, not five times a second.
                     if said.get(&manager.addr) != Some(&text) {
                         tracing::warn!("no session with the manager at {}: {text}", manager.addr);
-                        trouble
-                            .send_replace(format!("no manager answers: {}: {text}", manager.addr));
+                        trouble.send_replace(format!(
+                            "no session with a manager: {}: {text}",
+                            manager.addr
+                        ));
                         said.insert(manager.addr, text);
                     }
                 }
@@ -111,13 +114,14 @@ impl Session {
             .map_err(|_| Status::deadline_exceeded("it does not answer"))?
             .map_err(|e| Status::unavailable(e.to_string()))?;
         let mut client = DispatcherClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
-        let (outgoing, stream) = mpsc::channel(QUEUE);
+        let (outgoing, stream) = Outgoing::new(QUEUE);
         let describe = Describe {
             description: codec::encode(description).into(),
             addr: identity.addr.clone(),
         };
-        let first = FromNode { message: Some(from_node::Message::Describe(describe)) };
-        outgoing.try_send(first).map_err(|_| Status::internal("a fresh queue is full"))?;
+        // There is room in a fresh queue.
+        let first = outgoing.send(from_node::Message::Describe(describe)).await;
+        first.map_err(|Over| Status::internal("a fresh session is over"))?;
         let incoming = timeout(OPENING, client.session(ReceiverStream::new(stream)))
             .await
             .map_err(|_| Status::new(Code::DeadlineExceeded, "it does not open a session"))??;
@@ -156,7 +160,8 @@ impl Session {
                         .map(|m| ManagerAddress { node_id: m.node_id.into(), addr: m.addr });
                     return Some(Heard::Managers(managers.collect()));
                 }
-                to_node::Message::Standing(Standing { raft_id }) => {
+                to_node::Message::Standing(Standing { raft_id, feature_level }) => {
+                    self.outgoing.all_speak(feature_level);
                     return Some(Heard::RaftId((raft_id != 0).then_some(raft_id)));
                 }
                 to_node::Message::Trust(trust) => {
@@ -198,16 +203,15 @@ impl Session {
 
     async fn say(&self, message: from_node::Message) {
         // A session that is over, or stuck, says so at the next `hear`.
-        let _ = timeout(SILENCE, self.outgoing.send(FromNode { message: Some(message) })).await;
+        let _ = timeout(SILENCE, self.outgoing.send(message)).await;
     }
 }
 
-async fn show_life(outgoing: mpsc::Sender<FromNode>) {
+async fn show_life(outgoing: Outgoing) {
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     loop {
         heartbeat.tick().await;
-        let message = Some(from_node::Message::Heartbeat(Heartbeat {}));
-        if outgoing.send(FromNode { message }).await.is_err() {
+        if outgoing.send(from_node::Message::Heartbeat(Heartbeat {})).await.is_err() {
             return;
         }
     }
@@ -215,11 +219,7 @@ async fn show_life(outgoing: mpsc::Sender<FromNode>) {
 
 /// Sends reports, and acknowledgements when there are none: a manager that takes the node to be up to date is to know
 /// first which of its tasks do not run.
-async fn send_reports(
-    outgoing: mpsc::Sender<FromNode>,
-    reporter: Reporter,
-    mut revisions: mpsc::Receiver<u64>,
-) {
+async fn send_reports(outgoing: Outgoing, reporter: Reporter, mut revisions: mpsc::Receiver<u64>) {
     loop {
         let messages = tokio::select! {
             biased;
@@ -231,7 +231,7 @@ async fn send_reports(
         };
         for message in messages {
             // What a broken session loses is sent again in the next one.
-            if outgoing.send(FromNode { message: Some(message) }).await.is_err() {
+            if outgoing.send(message).await.is_err() {
                 return;
             }
         }

@@ -91,6 +91,8 @@ pub struct Who {
     pub vtep: IpAddr,
     /// The engine that balances VIPs, in words.
     pub balancer: String,
+    /// The daemon that the worker is part of.
+    pub engine: EngineDescription,
     pub state_dir: PathBuf,
     pub connector: Connector,
     pub managers: Vec<ManagerAddress>,
@@ -119,6 +121,7 @@ pub(crate) struct Identity {
     listen_addr: String,
     vtep: IpAddr,
     balancer: String,
+    engine: EngineDescription,
     encryption: Arc<Encryption>,
 }
 
@@ -135,6 +138,7 @@ impl Identity {
             listen_addr: "192.0.2.1:2377".into(),
             vtep: [192, 0, 2, 1].into(),
             balancer: String::new(),
+            engine: EngineDescription::of_this_build(),
             encryption: Arc::new(Encryption::none([192, 0, 2, 1].into(), "no kernel here".into())),
         }
     }
@@ -151,7 +155,7 @@ impl Identity {
             hostname: self.hostname.clone(),
             platform: NodePlatform { architecture: platform.architecture, os: platform.os },
             resources: resources(),
-            engine: EngineDescription { engine_version: env!("CARGO_PKG_VERSION").into() },
+            engine: self.engine.clone(),
             underlay_mtu: underlay_mtu.ok(),
             routes: routes.ok(),
             data_path_addr: Some(self.vtep),
@@ -233,6 +237,7 @@ impl Prepared {
             listen_addr: options.listen_addr,
             vtep: options.vtep,
             balancer,
+            engine: EngineDescription::of_this_build(),
             state_dir: options.state_dir,
             connector: options.connector,
             managers: options.managers,
@@ -272,6 +277,7 @@ impl Prepared {
                     listen_addr: who.listen_addr,
                     vtep: who.vtep,
                     balancer: who.balancer,
+                    engine: who.engine,
                     encryption: Arc::clone(&adapters.encryption),
                 }),
                 overlay: Arc::clone(&adapters.overlay),

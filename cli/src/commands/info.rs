@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use serde::Deserialize;
+use swarm_model::FeatureLevel;
 use swarm_proto::control::Empty;
 
 use crate::args::{Format, Info};
@@ -54,6 +55,16 @@ struct ClusterInfo {
     id: String,
     spec: Option<swarm_model::ClusterSpec>,
     root_rotation_in_progress: bool,
+    feature_level: Option<FeatureLevel>,
+    next_feature_level: Option<NextLevel>,
+}
+
+/// A level that some nodes speak, and who keeps the swarm from it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct NextLevel {
+    level: FeatureLevel,
+    held_back_by: Vec<String>,
 }
 
 /// The id that the node we talk to has in the swarm.
@@ -116,6 +127,15 @@ fn swarm(text: &mut String, swarm: &SwarmInfo) {
         line(text, 1, "Task History Retention Limit", spec.task_history_retention_limit);
         line(text, 1, "Autolock Managers", spec.encryption_config.auto_lock_managers);
     }
+    if let Some(level) = swarm.cluster.as_ref().and_then(|cluster| cluster.feature_level) {
+        line(text, 1, "Feature Level", level);
+    }
+    if let Some(next) = swarm.cluster.as_ref().and_then(|c| c.next_feature_level.as_ref()) {
+        line(text, 1, "Next Feature Level", next.level);
+        for who in &next.held_back_by {
+            line(text, 2, "Held Back By", who);
+        }
+    }
     if swarm.cluster.as_ref().is_some_and(|cluster| cluster.root_rotation_in_progress) {
         line(text, 1, "Root Rotation In Progress", true);
     }
@@ -168,6 +188,20 @@ mod tests {
         };
         assert!(shown(true).contains("\n Root Rotation In Progress: true\n"));
         assert!(!shown(false).contains("Root Rotation"));
+    }
+
+    #[test]
+    fn who_holds_the_feature_level_back_is_named() {
+        let shown = |cluster: serde_json::Value| {
+            let info = json!({"Swarm": {"NodeID": "n1", "Cluster": cluster}});
+            text(&serde_json::from_value::<NodeInfo>(info).unwrap())
+        };
+        let next = json!({"Level": 2, "HeldBackBy": ["pg-2 (swarmd 0.1.0, level 1)", "pg-3 (it is not there)"]});
+        let held = shown(json!({"ID": "c1", "FeatureLevel": 1, "NextFeatureLevel": next}));
+        let expected = " Feature Level: 1\n Next Feature Level: 2\n  Held Back By: pg-2 (swarmd 0.1.0, level 1)\n  Held Back By: pg-3 (it is not there)\n";
+        assert!(held.contains(expected), "{held}");
+        let level = shown(json!({"ID": "c1", "FeatureLevel": 2}));
+        assert!(level.contains(" Feature Level: 2\n") && !level.contains("Next"), "{level}");
     }
 
     #[test]

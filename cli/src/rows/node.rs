@@ -1,7 +1,7 @@
 //! `node ls`.
 
 use serde_json::{Value, json};
-use swarm_model::{Availability, Node, NodeRole, NodeState, Reachability};
+use swarm_model::{Availability, FeatureLevel, Node, NodeRole, NodeState, Reachability};
 
 use crate::args::ListArgs;
 use crate::error::Error;
@@ -18,6 +18,7 @@ pub(crate) struct NodeRow {
     availability: &'static str,
     manager_status: &'static str,
     engine_version: String,
+    feature_level: FeatureLevel,
     /// It is the node that was asked.
     is_self: bool,
 }
@@ -66,6 +67,7 @@ fn row(node: &Node, own_id: &str) -> NodeRow {
         },
         manager_status: manager_status(node),
         engine_version: node.description.engine.engine_version.clone(),
+        feature_level: node.description.engine.feature_level,
         is_self: node.id.as_str() == own_id,
     }
 }
@@ -83,8 +85,15 @@ fn manager_status(node: &Node) -> &'static str {
 }
 
 impl Row for NodeRow {
-    const HEADERS: &'static [&'static str] =
-        &["ID", "HOSTNAME", "STATUS", "AVAILABILITY", "MANAGER STATUS", "ENGINE VERSION"];
+    const HEADERS: &'static [&'static str] = &[
+        "ID",
+        "HOSTNAME",
+        "STATUS",
+        "AVAILABILITY",
+        "MANAGER STATUS",
+        "ENGINE VERSION",
+        "FEATURE LEVEL",
+    ];
 
     fn id(&self) -> &str {
         &self.id
@@ -99,6 +108,7 @@ impl Row for NodeRow {
             self.availability.to_owned(),
             self.manager_status.to_owned(),
             self.engine_version.clone(),
+            self.feature_level.to_string(),
         ]
     }
 
@@ -110,6 +120,7 @@ impl Row for NodeRow {
             "Availability": self.availability,
             "ManagerStatus": self.manager_status,
             "EngineVersion": self.engine_version,
+            "FeatureLevel": self.feature_level,
             "Self": self.is_self,
         })
     }

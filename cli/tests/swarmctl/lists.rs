@@ -72,9 +72,9 @@ fn nodes_are_listed_in_each_form() {
     fake.world().info = json!({"Swarm": {"NodeID": "id2"}});
     assert_eq!(
         run(&fake, "node ls").ok(),
-        "ID        HOSTNAME   STATUS    AVAILABILITY   MANAGER STATUS   ENGINE VERSION\n\
-         id1       pg-2       Ready     Active         Leader\n\
-         id2 *     pg-10      Ready     Active         Reachable\n"
+        "ID        HOSTNAME   STATUS    AVAILABILITY   MANAGER STATUS   ENGINE VERSION   FEATURE LEVEL\n\
+         id1       pg-2       Ready     Active         Leader                            1\n\
+         id2 *     pg-10      Ready     Active         Reachable                         1\n"
     );
     assert_eq!(run(&fake, "node ls -q").ok(), "id1\nid2\n");
     assert_eq!(run(&fake, "node ls -q --filter name=pg-1").ok(), "id2\n");

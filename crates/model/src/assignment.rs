@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{EspKey, NetworkId, NodeId, ServiceId, Task, TaskId};
+use crate::{EspKey, FeatureLevel, NetworkId, NodeId, ServiceId, Task, TaskId};
 
 /// Everything one node is told, by key. Two views compare and differ item by item.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -55,6 +55,19 @@ pub enum Item {
     Task(Arc<Task>),
     /// See [`ItemKey::Tunnel`].
     Tunnel(TunnelView),
+}
+
+impl Item {
+    /// The feature level that a worker must speak to understand it.
+    pub fn level(&self) -> FeatureLevel {
+        match self {
+            Item::Network(_)
+            | Item::Service(_)
+            | Item::Endpoint(_)
+            | Item::Task(_)
+            | Item::Tunnel(_) => FeatureLevel::FIRST,
+        }
+    }
 }
 
 /// A network as a worker programs it.

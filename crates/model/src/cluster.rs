@@ -3,7 +3,7 @@
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{ClusterId, Meta};
+use crate::{ClusterId, FeatureLevel, Meta};
 
 /// The one object of its kind: what `init` creates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct Cluster {
     /// Version and times.
     #[serde(flatten)]
     pub meta: Meta,
+    /// What all its nodes speak: nothing above it is replicated, or sent to a node.
+    #[serde(default)]
+    pub feature_level: FeatureLevel,
     /// What the user chose at `init`.
     pub spec: ClusterSpec,
     /// The certificate authority; managers alone ever see it.

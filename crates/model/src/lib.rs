@@ -13,6 +13,7 @@ mod cluster;
 pub mod codec;
 mod encryption;
 mod id;
+mod level;
 mod meta;
 mod mtu;
 mod network;
@@ -36,6 +37,7 @@ pub use encryption::{
     Rotation,
 };
 pub use id::{ClusterId, Id, NetworkId, NodeId, ServiceId, TaskId};
+pub use level::FeatureLevel;
 pub use meta::{Labels, Meta, Timestamp, Version};
 pub use mtu::overlay_mtu;
 pub use network::{DEFAULT_DRIVER, Ipam, IpamConfig, MTU_OPTION, Network, NetworkSpec, overlap};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{Labels, Meta, NodeEncryption, NodeId};
+use crate::{FeatureLevel, Labels, Meta, NodeEncryption, NodeId};
 
 /// A host that joined.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,6 +160,18 @@ pub struct Resources {
 pub struct EngineDescription {
     /// The version of `swarmd`.
     pub engine_version: String,
+    /// The newest feature level it speaks.
+    pub feature_level: FeatureLevel,
+}
+
+impl EngineDescription {
+    /// The daemon that this is compiled into.
+    pub fn of_this_build() -> EngineDescription {
+        EngineDescription {
+            engine_version: env!("CARGO_PKG_VERSION").into(),
+            feature_level: FeatureLevel::NEWEST,
+        }
+    }
 }
 
 /// What the managers think of a node.

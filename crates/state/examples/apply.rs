@@ -85,7 +85,8 @@ fn beginning(tasks: usize) -> Vec<Change> {
     for n in 0..NODES {
         let (id, role, hostname) =
             (format!("node{n}").as_str().into(), NodeRole::Worker, format!("host{n}"));
-        changes.push(Change::AddNode { id, role, hostname, addr: String::new() });
+        let (addr, engine) = (String::new(), Default::default());
+        changes.push(Change::AddNode { id, role, hostname, addr, engine });
     }
     let mut network =
         NetworkSpec { name: "net".into(), driver: "overlay".into(), ..NetworkSpec::default() };

@@ -1,11 +1,12 @@
 //! What managers ask of the replicated state, and what it answers. These are persisted in the Raft log:
-//! only additions are allowed.
+//! only additions are allowed, each at a feature level of its own (`level.rs`).
 
 use serde::{Deserialize, Serialize};
 use swarm_model::{
-    Availability, Cluster, JoinTokens, Labels, NetworkId, NetworkSecret, NetworkSpec,
-    NodeDescription, NodeId, NodeRole, NodeState, RootCaDocument, ServiceId, ServiceSpec, TaskId,
-    TaskState, TaskStatus, Timestamp, TlsInfo, UnlockKeyText, UpdateStatus,
+    Availability, Cluster, EngineDescription, FeatureLevel, JoinTokens, Labels, NetworkId,
+    NetworkSecret, NetworkSpec, NodeDescription, NodeId, NodeRole, NodeState, RootCaDocument,
+    ServiceId, ServiceSpec, TaskId, TaskState, TaskStatus, Timestamp, TlsInfo, UnlockKeyText,
+    UpdateStatus,
 };
 
 /// A list of changes proposed at one moment. Each change takes effect or is rejected by itself.
@@ -17,7 +18,7 @@ pub struct Command {
     pub changes: Vec<Change>,
 }
 
-/// One change. Only additions are allowed.
+/// One change. Only additions are allowed, also within a change.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Change {
     /// Makes the cluster: the first change of all.
@@ -34,6 +35,8 @@ pub enum Change {
         hostname: String,
         /// Where a manager's gRPC listens, `host:port`; its advertised address for a worker.
         addr: String,
+        /// Its daemon.
+        engine: EngineDescription,
     },
     /// A node opened a session: what it says of itself. It is ready now.
     DescribeNode {
@@ -226,6 +229,8 @@ pub enum Change {
         addr: String,
         /// Its id in Raft now.
         raft_id: u64,
+        /// Its daemon.
+        engine: EngineDescription,
     },
     /// Has a task stopped that is on no live node, or that every live node in its networks has withdrawn.
     /// Rejected if a node is there that was not at `as_of`: it has the kernel it left with.
@@ -266,6 +271,11 @@ pub enum Change {
         id: NodeId,
         /// Why, in words; empty once it no longer does.
         reason: String,
+    },
+    /// Raises the swarm's feature level: all nodes are there, and speak it.
+    RaiseFeatureLevel {
+        /// The level, above the present one.
+        level: FeatureLevel,
     },
 }
 
@@ -315,6 +325,9 @@ pub enum Rejected {
     /// There are no more addresses, subnets or VNIs.
     #[error("{0}")]
     Exhausted(String),
+    /// It is above what a node, or the swarm, speaks.
+    #[error("{0}")]
+    Level(String),
 }
 
 /// An object that a command changed, created or removed.

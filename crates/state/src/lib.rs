@@ -10,8 +10,10 @@
 
 mod apply;
 mod command;
+mod envelope;
 mod index;
 mod ipam;
+mod level;
 mod mtu;
 mod snapshot;
 mod subnets;
@@ -21,5 +23,6 @@ mod tunnels;
 mod view;
 
 pub use command::{Change, Command, Outcome, Rejected, RotateRoot, Touched};
+pub use envelope::{Envelope, OpenError, Written};
 pub use snapshot::RestoreError;
 pub use tables::State;

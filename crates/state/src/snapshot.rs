@@ -14,7 +14,7 @@ use crate::tables::State;
 /// A snapshot that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot restore the replicated state: {0}")]
-pub struct RestoreError(#[from] codec::DecodeError);
+pub struct RestoreError(#[from] pub(crate) codec::DecodeError);
 
 #[derive(Serialize, Deserialize)]
 struct Document {
@@ -54,7 +54,7 @@ impl State {
 
     /// Decodes what [`State::to_snapshot`] made.
     pub fn from_snapshot(bytes: &[u8]) -> Result<State, RestoreError> {
-        let document: Document = codec::decode(bytes)?;
+        let document: Document = codec::decode_whole(bytes)?;
         let mut state = State::new();
         state.revision = document.revision;
         state.cluster = document.cluster;

@@ -20,6 +20,9 @@ pub(crate) fn objection(node: Option<&Node>) -> Option<String> {
         let text = "this node is a worker: it has no state to go on with, use --force-new-cluster on a manager that is left";
         return Some(text.into());
     };
+    if let Some(why) = manager.store().unreadable() {
+        return Some(why.to_owned());
+    }
     let status = manager.raft().status().borrow().clone();
     (status.voters.len() > 1 && status.quorum_lost_since.is_none()).then(|| {
         "the swarm has a quorum: a manager that is lost can be removed with \"swarmctl node rm --force\", on another one".to_owned()

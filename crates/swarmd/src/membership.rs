@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use ipnet::Ipv4Net;
 use swarm_manager::NewCluster;
-use swarm_model::{ClusterId, ClusterSpec, Id, ManagerAddress, NodeId, overlap};
+use swarm_model::{ClusterId, ClusterSpec, EngineDescription, Id, ManagerAddress, NodeId, overlap};
 use swarm_pki::{
     Connector, ConnectorOptions, Credentials, ExpectedPeer, JoinToken, NODE_CERT_VALIDITY,
     NodeIdentity, Role, RootCa, RootCert, fetch_root, new_key_and_csr, save_roots,
@@ -147,11 +147,14 @@ pub(crate) async fn join(host: &Host, request: JoinRequest) -> Result<(Node, Joi
     let addresses = Addresses::choose(given, Some(local)).await?;
     let root = fetch_root(&remote, &token, PATIENCE).await?;
     let (key, csr_pem) = new_key_and_csr()?;
+    let engine = EngineDescription::of_this_build();
     let request = IssueRequest {
         token: request.token,
         csr_pem,
         hostname: host.hostname.clone(),
         addr: addresses.advertise.to_string(),
+        engine_version: engine.engine_version,
+        feature_level: engine.feature_level.number(),
     };
     let answer = issue(&remote, &root, request).await?;
     let identity = NodeIdentity::from_pem(&answer.cert_pem, &key)?;

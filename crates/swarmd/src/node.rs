@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use swarm_balancer::Choice;
 use swarm_images::ImageStore;
-use swarm_manager::{Manager, ManagerOptions, NewCluster};
+use swarm_manager::{Dialect, Manager, ManagerOptions, NewCluster};
 use swarm_model::{JoinTokens, ManagerAddress, NodeId};
 use swarm_pki::{
     AcceptorOptions, Connector, ConnectorOptions, Credentials, NodeIdentity, RootCert, TlsAcceptor,
@@ -195,6 +195,7 @@ pub(crate) async fn start_manager(
         connector: connector.clone(),
         images: Arc::new(ImageCheck(host.images.clone())),
         files: Arc::clone(host.files.vault()) as Arc<dyn swarm_manager::Files>,
+        dialect: Dialect::own(),
     };
     Ok(Manager::start(options).await?)
 }

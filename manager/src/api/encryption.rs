@@ -34,7 +34,8 @@ impl Control {
     /// Adds `Encryption`, and to each of `Peers` how far its keys are.
     pub(super) fn show_encryption(&self, state: &State, network: &Network, value: &mut Value) {
         let now = clock::now();
-        let facts = Facts { now, nodes: self.fleet.facts(), dead_after: DEAD_AFTER };
+        let speaks = self.store.dialect().engine.feature_level;
+        let facts = Facts { now, nodes: self.fleet.facts(), dead_after: DEAD_AFTER, speaks };
         value["Encryption"] = encryption(state, &facts);
         value["Peers"] = peers(state, network, &facts);
     }

@@ -86,7 +86,9 @@ impl Control {
     async fn backup_now(&self) -> Result<ReceiverStream<Result<Chunk, Status>>, Status> {
         self.barrier().await?;
         let state = self.store.read().clone();
-        let encoded = tokio::task::spawn_blocking(move || backup::encode(&state, clock::now()));
+        let version = self.store.dialect().engine.engine_version.clone();
+        let encoded =
+            tokio::task::spawn_blocking(move || backup::encode(&state, clock::now(), &version));
         let file = Bytes::from(encoded.await.map_err(|e| Status::internal(e.to_string()))?);
         let (sender, receiver) = mpsc::channel(PROGRESS_QUEUE);
         tokio::spawn(async move {

@@ -125,7 +125,8 @@ impl Leader {
             // Whoever decides is alive: the node's agent may only be busy, as after a restart.
             own.silence = Duration::ZERO;
         }
-        let facts = Facts { now: clock::now(), nodes, dead_after: DEAD_AFTER };
+        let speaks = self.store.dialect().engine.feature_level;
+        let facts = Facts { now: clock::now(), nodes, dead_after: DEAD_AFTER, speaks };
         let due = agenda.due(Instant::now());
         let mut plan = plan(&state, &facts, &due, &mut clock::new_id);
         if let Some(generation) = plan.new_key {

@@ -108,6 +108,7 @@ mod tests {
                 role: NodeRole::Manager,
                 hostname: format!("host-{n}"),
                 addr: addr(n),
+                engine: Default::default(),
             };
             state.apply(n, Command { now: Timestamp(1), changes: vec![add] });
         }

@@ -96,6 +96,7 @@ mod tests {
                 role,
                 hostname: "host".into(),
                 addr: format!("192.0.2.{revision}:2377"),
+                engine: Default::default(),
             };
             state.apply(revision, Command { now: Timestamp(1), changes: vec![add] });
         }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use swarm_model::{Cluster, Node, NodeId, NodeRole, NodeState};
+use swarm_model::{Cluster, EngineDescription, FeatureLevel, Node, NodeId, NodeRole, NodeState};
 use swarm_pki::{Connector, JoinToken, NODE_CERT_VALIDITY, Role, require_node};
 use swarm_proto::membership::membership_client::MembershipClient;
 use swarm_proto::membership::membership_server::Membership;
@@ -160,6 +160,10 @@ impl Membership for MembershipService {
             role: if role == Role::Manager { NodeRole::Manager } else { NodeRole::Worker },
             hostname: request.hostname,
             addr: request.addr,
+            engine: EngineDescription {
+                engine_version: request.engine_version,
+                feature_level: FeatureLevel::new(request.feature_level).unwrap_or_default(),
+            },
         };
         let outcome = self.proposer.propose_one(change).await?;
         tracing::info!("node {id} joins as a {role}");

@@ -4,7 +4,7 @@
 //! `magic (8) | revision (8, LE) | time in ns (8, LE) | length (8, LE) | state | crc32 (4, LE)`; the CRC-32 (IEEE)
 //! covers all before it. The state is a snapshot as Raft has them.
 
-use swarm_model::Timestamp;
+use swarm_model::{EngineDescription, Timestamp};
 use swarm_state::State;
 
 const MAGIC: &[u8; 8] = b"SWRMBAK1";
@@ -51,9 +51,9 @@ pub enum BackupError {
     State(String),
 }
 
-/// Makes a backup of a state.
-pub fn encode(state: &State, made_at: Timestamp) -> Vec<u8> {
-    let snapshot = state.to_snapshot();
+/// Makes a backup of a state, as a daemon of this version.
+pub fn encode(state: &State, made_at: Timestamp, version: &str) -> Vec<u8> {
+    let snapshot = state.seal(version);
     let mut file = Vec::with_capacity(HEAD + snapshot.len() + CRC);
     file.extend_from_slice(MAGIC);
     file.extend_from_slice(&state.revision().to_le_bytes());
@@ -92,8 +92,8 @@ pub fn decode(file: &[u8]) -> Result<Backup, BackupError> {
         return Err(BackupError::Damaged { found, expected });
     }
     let snapshot = body[HEAD..].to_vec();
-    let state =
-        State::from_snapshot(&snapshot).map_err(|error| BackupError::State(error.to_string()))?;
+    let state = State::open(&snapshot, &EngineDescription::of_this_build())
+        .map_err(|error| BackupError::State(error.to_string()))?;
     let made_at = Timestamp(i64::from_le_bytes(made_at.to_le_bytes()));
     Ok(Backup { revision, made_at, snapshot, state })
 }
@@ -112,9 +112,10 @@ mod tests {
             role: NodeRole::Manager,
             hostname: "host".into(),
             addr: "192.0.2.1:2377".into(),
+            engine: Default::default(),
         };
         state.apply(41, Command { now: Timestamp(1), changes: vec![add] });
-        encode(&state, Timestamp(-7))
+        encode(&state, Timestamp(-7), "0.0.1")
     }
 
     #[test]

@@ -7,14 +7,14 @@ use swarm_model::codec;
 use swarm_proto::membership::ProposeRequest;
 use swarm_proto::membership::peer_client::PeerClient;
 use swarm_raft::{Member, ProposeError, Raft, Role};
-use swarm_state::{Change, Command, Outcome};
+use swarm_state::{Change, Command, Outcome, Written};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::clock;
 use crate::members::peers::Peers;
-use crate::replica::store::{Results, Store};
+use crate::replica::store::{Results, Store, above};
 
 /// How long a proposal waits for a leader to be elected.
 const ELECTION_PATIENCE: Duration = Duration::from_secs(8);
@@ -53,8 +53,8 @@ impl Proposer {
 
     /// Proposes changes in one command; answers when it is applied on this manager.
     pub async fn propose(&self, changes: Vec<Change>) -> Result<Results, Status> {
-        let command = codec::encode(&Command { now: clock::now(), changes });
-        let (revision, response) = self.propose_encoded(command.into()).await?;
+        let command = self.seal(changes)?;
+        let (revision, response) = self.propose_sealed(command).await?;
         // Whoever made a change sees it here. (Reads have a barrier of their own.)
         if tokio::time::timeout(REPLICA_PATIENCE, self.store.reached(revision)).await.is_err() {
             tracing::warn!("this manager's replica lags behind revision {revision}");
@@ -65,12 +65,23 @@ impl Proposer {
     /// Proposes what this manager decided as the leader, if it still leads. Another leader must not get it: it was
     /// decided on what was heard here, and whoever is cut off hears of nobody.
     pub(crate) async fn propose_as_leader(&self, changes: Vec<Change>) -> Result<Results, Status> {
-        let command = codec::encode(&Command { now: clock::now(), changes });
-        let (_, response) = self.propose_for_peer(command.into()).await?;
+        let command = self.seal(changes)?;
+        let (_, response) = self.propose_here(command).await?;
         codec::decode(&response).map_err(|e| Status::internal(e.to_string()))
     }
 
-    async fn propose_encoded(&self, command: Bytes) -> Result<(u64, Bytes), Status> {
+    /// A command of these changes, in its envelope. Nothing above the swarm's feature level is proposed, but for what
+    /// sets it.
+    fn seal(&self, changes: Vec<Change>) -> Result<Bytes, Status> {
+        let dialect = self.store.dialect();
+        let others = dialect.needed_by(changes.iter().filter(|change| !change.sets_level()));
+        above(&self.store.read(), others, &[]).map_err(rejected)?;
+        let level = dialect.needed_by(&changes);
+        let command = Command { now: clock::now(), changes };
+        Ok(command.seal(level, &dialect.engine.engine_version).into())
+    }
+
+    async fn propose_sealed(&self, command: Bytes) -> Result<(u64, Bytes), Status> {
         let deadline = Instant::now() + ELECTION_PATIENCE;
         loop {
             let leader = match self.raft.propose(command.clone()).await {
@@ -134,8 +145,18 @@ impl Proposer {
         }
     }
 
-    /// Proposes for another manager: only as the leader.
+    /// Proposes for another manager: only as the leader, and only what all managers can read. One command that they
+    /// cannot would end them all.
     pub(crate) async fn propose_for_peer(&self, command: Bytes) -> Result<(u64, Bytes), Status> {
+        let speaks = self.store.dialect().engine.feature_level;
+        let (level, opened) = Command::open(Written::Proposal, &command, speaks)
+            .map_err(|e| Status::invalid_argument(e.to_string()))?;
+        // A leader that is new may not have heard yet that the level was raised: it is asked again.
+        above(&self.store.read(), level, &opened.changes).map_err(rejected)?;
+        self.propose_here(command).await
+    }
+
+    async fn propose_here(&self, command: Bytes) -> Result<(u64, Bytes), Status> {
         self.raft.propose(command).await.map_err(|e| match e {
             ProposeError::NotLeader { .. } => Status::failed_precondition(e.to_string()),
             e => not_proposed(e),
@@ -163,5 +184,6 @@ pub(crate) fn rejected(reason: swarm_state::Rejected) -> Status {
         R::OutOfDate(_) => Status::aborted(text),
         R::Invalid(_) => Status::invalid_argument(text),
         R::Exhausted(_) => Status::resource_exhausted(text),
+        R::Level(_) => Status::failed_precondition(text),
     }
 }

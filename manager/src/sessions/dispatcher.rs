@@ -57,7 +57,7 @@ pub struct DispatcherService {
 /// What a node was shown in a session, beside its view.
 #[derive(Default)]
 struct Shown {
-    raft_id: Option<u64>,
+    standing: Option<Standing>,
     managers: Vec<swarm_model::ManagerAddress>,
     /// The version of the cluster that the roots to trust were taken from.
     roots_of: u64,
@@ -78,6 +78,9 @@ impl DispatcherService {
         let results = self.proposer.propose(vec![change]).await?;
         let revision = match results.into_iter().next() {
             Some(Err(Rejected::NotFound(_))) => return Err(removed(node.as_str())),
+            Some(Err(e @ Rejected::Level(_))) => {
+                return Err(Status::failed_precondition(e.to_string()));
+            }
             Some(Err(e)) => return Err(Status::invalid_argument(e.to_string())),
             None => return Err(Status::internal("no result for a change")),
             Some(Ok(outcome)) => outcome.revision,
@@ -165,6 +168,10 @@ impl DispatcherService {
                 },
                 _ = heartbeat.tick() => self.show_life(&session.node, &mut shown),
             };
+            if message.level() > self.store.read().feature_level().number() {
+                tracing::error!("node {} may not speak {message:?} yet: not sent", session.node);
+                continue;
+            }
             if to_node.send(Ok(ToNode { message: Some(message) })).await.is_err() {
                 return;
             }
@@ -173,14 +180,15 @@ impl DispatcherService {
 
     /// A message is due: news of the managers or of the node's own role, if there is any.
     fn show_life(&self, node: &NodeId, shown: &mut Shown) -> to_node::Message {
-        let raft_id = {
+        let standing = {
             let state = self.store.read();
             let manager = state.node(node).and_then(|node| node.manager_status.as_ref());
-            manager.map_or(0, |manager| manager.raft_id)
+            let raft_id = manager.map_or(0, |manager| manager.raft_id);
+            Standing { raft_id, feature_level: state.feature_level().number() }
         };
-        if shown.raft_id != Some(raft_id) {
-            shown.raft_id = Some(raft_id);
-            return to_node::Message::Standing(Standing { raft_id });
+        if shown.standing != Some(standing) {
+            shown.standing = Some(standing);
+            return to_node::Message::Standing(standing);
         }
         let managers = self.managers.now();
         if shown.managers != managers {
@@ -205,7 +213,15 @@ impl DispatcherService {
     /// What the node has not been told yet; remembers it as told.
     fn compare(&self, session: &Session, told: &mut Option<Told>) -> Option<to_node::Message> {
         session.comparing();
-        let (delta, now) = self.views.changes(&session.node, told.as_ref());
+        let (mut delta, now) = self.views.changes(&session.node, told.as_ref());
+        let level = self.store.read().feature_level();
+        delta.upsert.retain(|(key, item)| {
+            let is_spoken = item.level() <= level;
+            if !is_spoken {
+                tracing::error!("node {} may not speak {key:?} yet: not sent", session.node);
+            }
+            is_spoken
+        });
         *told = Some(now);
         if delta.is_empty() {
             session.nothing_differs(delta.revision);

@@ -6,10 +6,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use swarm_manager::Manager;
-use swarm_model::{Readiness, TaskState, codec};
+use swarm_model::{FeatureLevel, Readiness, TaskState};
 use swarm_raft::Role;
 use swarm_raft::disk::Stored;
-use swarm_state::{Command, State, Touched};
+use swarm_state::{Command, State, Touched, Written};
 
 use crate::disk::Disk;
 use crate::net::HostId;
@@ -164,7 +164,11 @@ impl Ledger {
         let (index, command) = (entry.index, entry.command.clone());
         self.entries.insert(index, entry);
         let Some(command) = command else { return Ok(()) };
-        let Ok(command) = codec::decode::<Command>(&command) else { return Ok(()) };
+        let opened = Command::open(Written::Command(index), &command, FeatureLevel::NEWEST);
+        let (_, command) = opened.map_err(|e| Violation {
+            invariant: "the log can be read by the newest version",
+            what: e.to_string(),
+        })?;
         let (_, touched) = self.state.apply(index, command);
         for object in &touched {
             match object {

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
-use swarm_manager::{Images, Manager, ManagerOptions, NewCluster};
-use swarm_model::{ClusterSpec, JoinTokens, ManagerAddress, NodeId};
+use swarm_manager::{Dialect, Images, Manager, ManagerOptions, NewCluster};
+use swarm_model::{ClusterSpec, EngineDescription, JoinTokens, ManagerAddress, NodeId};
 use swarm_pki::{
     Connector, Credentials, ExpectedPeer, PeerIdentity, Role, RootCa, new_key_and_csr,
 };
@@ -336,6 +336,7 @@ impl Program {
             listen_addr: own.to_string(),
             vtep: own.ip(),
             balancer: "fake".into(),
+            engine: EngineDescription::of_this_build(),
             state_dir: self.dir.clone(),
             connector,
             managers: managers.collect(),
@@ -365,6 +366,7 @@ impl Program {
             connector: connector.clone(),
             images: Arc::new(AnyImage),
             files: Arc::new(NoFiles),
+            dialect: Dialect::own(),
         };
         let started = Manager::start(options).await;
         let manager = started.map_err(|e| format!("the manager does not start: {e}"))?;
@@ -414,7 +416,15 @@ impl Program {
         let channel = connector.connect(&addr, ExpectedPeer::Manager).await.ok()?;
         let (_, csr_pem) = new_key_and_csr().ok()?;
         let own = address(self.host).to_string();
-        let request = IssueRequest { token, csr_pem, hostname: self.hostname(), addr: own };
+        let engine = EngineDescription::of_this_build();
+        let request = IssueRequest {
+            token,
+            csr_pem,
+            hostname: self.hostname(),
+            addr: own,
+            engine_version: engine.engine_version,
+            feature_level: engine.feature_level.number(),
+        };
         let mut client = MembershipClient::new(channel);
         let answer = tokio::time::timeout(Duration::from_secs(5), client.issue(request)).await;
         Some(answer.ok()?.ok()?.into_inner())

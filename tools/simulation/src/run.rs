@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
 
 use swarm_manager::Manager;
-use swarm_model::{TaskState, codec};
+use swarm_model::TaskState;
 use swarm_pki::Role;
 use swarm_proto::control::control_server::Control as _;
 use swarm_proto::control::{Progress, RemoveNodeRequest, WatchServiceRequest};
@@ -461,7 +461,8 @@ impl World {
         if changes.is_empty() {
             return;
         }
-        let command = codec::encode(&Command { now: swarm_manager::clock::now(), changes });
+        let command = Command { now: swarm_manager::clock::now(), changes };
+        let command = command.seal(state.feature_level(), "broken");
         let raft = manager.raft().clone();
         node.spawn(async move {
             // It is only a bug: whether it succeeds is no matter.

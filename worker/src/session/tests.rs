@@ -6,6 +6,7 @@ use swarm_pki::{
     AcceptorOptions, Connector, ConnectorOptions, Credentials, NODE_CERT_VALIDITY, NodeIdentity,
     Role, RootCa, TlsAcceptor, new_key_and_csr,
 };
+use swarm_proto::dispatch::FromNode;
 use swarm_proto::dispatch::dispatcher_server::{Dispatcher, DispatcherServer};
 use swarm_proto::removal::removed;
 use time::OffsetDateTime;

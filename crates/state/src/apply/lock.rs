@@ -48,7 +48,9 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use swarm_model::{Cluster, ClusterSpec, JoinTokens, Meta, RootCaDocument, Timestamp};
+    use swarm_model::{
+        Cluster, ClusterSpec, FeatureLevel, JoinTokens, Meta, RootCaDocument, Timestamp,
+    };
 
     use super::*;
     use crate::command::{Change, Command};
@@ -76,6 +78,7 @@ mod tests {
         let cluster = Cluster {
             id: "c".into(),
             meta: Meta::default(),
+            feature_level: FeatureLevel::FIRST,
             spec: ClusterSpec::default(),
             root_ca: RootCaDocument { cert_pem: String::new(), key_pem: String::new() },
             join_tokens: JoinTokens { worker: String::new(), manager: String::new() },

@@ -1,6 +1,7 @@
 //! `apply`: the one place where the state changes.
 
 mod keys;
+mod level;
 mod lock;
 mod network;
 mod node;
@@ -79,8 +80,8 @@ impl State {
             Change::SetJoinTokens(tokens) => {
                 self.set_join_tokens(cx, tokens)?;
             }
-            Change::AddNode { id, role, hostname, addr } => {
-                outcome.raft_id = self.add_node(cx, id, role, hostname, addr)?;
+            Change::AddNode { id, role, hostname, addr, engine } => {
+                outcome.raft_id = self.add_node(cx, id, role, hostname, addr, engine)?;
             }
             Change::DescribeNode { id, description, addr } => {
                 self.describe_node(cx, &id, *description, addr)?;
@@ -125,8 +126,8 @@ impl State {
                 outcome.raft_id = self.set_node_role(cx, &id, role)?;
             }
             Change::DropManager { id } => self.drop_manager(cx, &id)?,
-            Change::TakeOver { id, hostname, addr, raft_id } => {
-                self.take_over(cx, &id, hostname, addr, raft_id)?;
+            Change::TakeOver { id, hostname, addr, raft_id, engine } => {
+                self.take_over(cx, &id, hostname, addr, raft_id, engine)?;
             }
             Change::StopTask { id, as_of } => self.stop_task(cx, &id, as_of)?,
             Change::SetAutoLock { unlock_key } => self.set_auto_lock(cx, unlock_key)?,
@@ -135,6 +136,7 @@ impl State {
             Change::FinishRootRotation { revision } => self.finish_root_rotation(cx, revision)?,
             Change::SetNodeTls { id, tls_info } => self.set_node_tls(cx, &id, tls_info)?,
             Change::NoteNodeTrouble { id, reason } => self.note_node_trouble(cx, &id, reason)?,
+            Change::RaiseFeatureLevel { level } => self.raise_feature_level(cx, level)?,
         }
         Ok(outcome)
     }

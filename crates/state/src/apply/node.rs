@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use swarm_model::{
-    Availability, Labels, ManagerStatus, Meta, Node, NodeDescription, NodeId, NodeRole, NodeSpec,
-    NodeState, NodeStatus, Task, TaskState, TaskStatus, node_hostname, node_labels,
+    Availability, EngineDescription, Labels, ManagerStatus, Meta, Node, NodeDescription, NodeId,
+    NodeRole, NodeSpec, NodeState, NodeStatus, Task, TaskState, TaskStatus, node_hostname,
+    node_labels,
 };
 
 use super::Context;
@@ -19,11 +20,13 @@ impl State {
         role: NodeRole,
         hostname: String,
         addr: String,
+        engine: EngineDescription,
     ) -> Result<Option<u64>, Rejected> {
         if self.node(&id).is_some() {
             return Err(Rejected::Exists(format!("node {id}")));
         }
         node_hostname(&hostname).map_err(|e| Rejected::Invalid(e.to_string()))?;
+        self.admit(&engine)?;
         let ordinal = self.ordinal_of_new_node()?;
         let manager_status =
             (role == NodeRole::Manager).then(|| self.new_manager_status(addr.clone()));
@@ -33,7 +36,7 @@ impl State {
             id,
             meta: Meta::created(cx.revision, cx.now),
             spec: NodeSpec { role, ..NodeSpec::default() },
-            description: NodeDescription { hostname, ..NodeDescription::default() },
+            description: NodeDescription { hostname, engine, ..NodeDescription::default() },
             status: NodeStatus { addr, ..NodeStatus::default() },
             manager_status,
             ordinal,
@@ -54,6 +57,8 @@ impl State {
         description: NodeDescription,
         addr: String,
     ) -> Result<(), Rejected> {
+        self.node(id).ok_or_else(|| no_node(id))?;
+        self.admit(&description.engine)?;
         self.change_node(cx, id, |node| {
             if let Some(manager) = &mut node.manager_status
                 && !description.listen_addr.is_empty()
@@ -178,11 +183,12 @@ impl State {
         hostname: String,
         addr: String,
         raft_id: u64,
+        engine: EngineDescription,
     ) -> Result<(), Rejected> {
         if self.node(id).is_none() {
             let host = addr.rsplit_once(':').map_or(addr.as_str(), |(host, _)| host);
             let host = host.trim_matches(['[', ']']).to_owned();
-            self.add_node(cx, id.clone(), NodeRole::Worker, hostname, host)?;
+            self.add_node(cx, id.clone(), NodeRole::Worker, hostname, host, engine)?;
         }
         let former = self.nodes().filter(|node| node.is_manager() || node.manager_status.is_some());
         let former: Vec<NodeId> = former.map(|node| node.id.clone()).collect();

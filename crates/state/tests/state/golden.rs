@@ -8,9 +8,10 @@ use crate::support::{
     cluster, description, network_id, node_id, rotation, service_id, task_id, tls_info, tokens,
 };
 use swarm_model::{
-    Availability, ContainerStatus, EndpointMode, JoinTokens, Labels, NetworkAttachmentConfig,
-    NetworkSecret, NetworkSpec, NodeRole, NodeState, Reachability, Readiness, RestartCondition,
-    ServiceSpec, TaskState, TaskStatus, Timestamp, UnlockKeyText, UpdateState, UpdateStatus, codec,
+    Availability, ContainerStatus, EndpointMode, FeatureLevel, JoinTokens, Labels,
+    NetworkAttachmentConfig, NetworkSecret, NetworkSpec, NodeRole, NodeState, Reachability,
+    Readiness, RestartCondition, ServiceSpec, TaskState, TaskStatus, Timestamp, UnlockKeyText,
+    UpdateState, UpdateStatus, codec,
 };
 use swarm_state::{Change, Command, Outcome, Rejected, State};
 
@@ -109,6 +110,7 @@ fn changes() -> Vec<(&'static str, Change)> {
                 role: NodeRole::Manager,
                 hostname: "host".into(),
                 addr: "192.0.2.1:2377".into(),
+                engine: Default::default(),
             },
         ),
         (
@@ -189,6 +191,7 @@ fn changes() -> Vec<(&'static str, Change)> {
                 hostname: "host".into(),
                 addr: "192.0.2.9:2377".into(),
                 raft_id: 7,
+                engine: Default::default(),
             },
         ),
         ("StopTask", Change::StopTask { id: task, as_of: 12 }),
@@ -196,6 +199,7 @@ fn changes() -> Vec<(&'static str, Change)> {
         ("FinishRootRotation", Change::FinishRootRotation { revision: 8 }),
         ("SetNodeTls", Change::SetNodeTls { id: node.clone(), tls_info: tls_info("next") }),
         ("NoteNodeTrouble", Change::NoteNodeTrouble { id: node, reason: "nft is stuck".into() }),
+        ("RaiseFeatureLevel", Change::RaiseFeatureLevel { level: FeatureLevel::new(2).unwrap() }),
         (
             "SetAutoLock",
             Change::SetAutoLock { unlock_key: Some(UnlockKeyText("SWMKEY-1-a".into())) },
@@ -228,6 +232,7 @@ fn is_among_changes(change: &Change) -> bool {
         Change::StopTask { .. } => true,
         Change::RotateRoot(_) | Change::FinishRootRotation { .. } => true,
         Change::SetNodeTls { .. } | Change::NoteNodeTrouble { .. } => true,
+        Change::RaiseFeatureLevel { .. } => true,
         Change::SetAutoLock { .. } | Change::RotateUnlockKey { .. } => true,
     }
 }
@@ -236,12 +241,12 @@ fn is_among_changes(change: &Change) -> bool {
 fn every_change_ever_written_is_still_read() {
     let changes = changes();
     let kinds: std::collections::BTreeSet<_> = changes.iter().map(|(kind, _)| kind).collect();
-    assert_eq!(kinds.len(), 38);
+    assert_eq!(kinds.len(), 39);
     for (kind, change) in changes {
         assert!(is_among_changes(&change));
         let command = Command { now: Timestamp(1_700_000_000_000_000_000), changes: vec![change] };
         let bytes = golden("changes.hex", kind, &codec::encode(&command));
-        let decoded: Command = codec::decode(&bytes).unwrap();
+        let decoded: Command = codec::decode_whole(&bytes).unwrap();
         assert_eq!(format!("{decoded:?}"), format!("{command:?}"), "{kind}");
         // Debug hides secrets.
         assert_eq!(codec::encode(&decoded), codec::encode(&command), "{kind}");
@@ -329,7 +334,8 @@ fn state() -> State {
         // These have snapshots and tests of their own, or would undo what the others make.
         "UpdateNode" | "SupersedeTask" | "SetNodeRole" | "DropManager" | "TakeOver"
         | "StopTask" => None,
-        "RotateRoot" | "FinishRootRotation" | "SetNodeTls" | "NoteNodeTrouble" => None,
+        "RotateRoot" | "FinishRootRotation" | "SetNodeTls" | "NoteNodeTrouble"
+        | "RaiseFeatureLevel" => None,
         "SetAutoLock" | "RotateUnlockKey" => None,
         // What came later has a snapshot of its own.
         _ if kind.contains("NetworkKey") => None,

@@ -2,6 +2,7 @@
 //! versions wrote.
 
 mod golden;
+mod levels;
 mod model;
 mod nodes;
 mod readiness;

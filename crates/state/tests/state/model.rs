@@ -98,6 +98,9 @@ fn check_networks(state: &State) {
 
 /// What the indexes say is what a walk over the tables says.
 fn check_indexes(state: &State) {
+    for node in state.nodes() {
+        assert!(node.description.engine.feature_level >= state.feature_level(), "{node:?}");
+    }
     for network in state.networks() {
         let id = &network.id;
         let holds = |s: &&Arc<Service>| {
@@ -274,7 +277,7 @@ fn random_logs_reach_every_kind_of_change() {
             tunnels += views.map(|view| view.items.keys().filter(tunnel).count()).sum::<usize>();
         }
     }
-    assert_eq!(took_effect.len(), 36, "{took_effect:?}");
+    assert_eq!(took_effect.len(), 37, "{took_effect:?}");
     assert!(took_effect.values().all(|count| *count >= 5), "{took_effect:?}");
     assert!(ready >= 100 && exhausted >= 100, "{ready} ready, {exhausted} without an address");
     assert!(tunnels >= 100, "{tunnels} tunnels");

@@ -19,7 +19,8 @@ fn a_node_promoted_again_gets_another_raft_id_and_the_last_manager_stays_one() {
     let mut state = State::new();
     for (id, role) in [("m", NodeRole::Manager), ("w", NodeRole::Worker)] {
         let (hostname, addr) = (format!("host-{id}"), "192.0.2.1:2377".to_owned());
-        let add = Change::AddNode { id: id.into(), role, hostname, addr };
+        let add =
+            Change::AddNode { id: id.into(), role, hostname, addr, engine: Default::default() };
         apply_one(&mut state, add).unwrap();
     }
     assert!(matches!(role(&mut state, "w", NodeRole::Manager), Err(Rejected::InUse(_))), "unknown");
@@ -60,6 +61,7 @@ fn labels_are_added_and_removed_and_the_rest_of_the_node_stays() {
         role: NodeRole::Worker,
         hostname: "host".into(),
         addr: String::new(),
+        engine: Default::default(),
     };
     apply_one(&mut state, add).unwrap();
     let update = |add: &[(&str, &str)], rm: &[&str]| Change::UpdateNode {
@@ -85,7 +87,13 @@ fn who_takes_over_is_the_only_manager() {
     let mut state = State::new();
     for id in ["a", "b", "c"] {
         let (hostname, addr) = (format!("host-{id}"), "192.0.2.1:2377".to_owned());
-        let add = Change::AddNode { id: id.into(), role: NodeRole::Manager, hostname, addr };
+        let add = Change::AddNode {
+            id: id.into(),
+            role: NodeRole::Manager,
+            hostname,
+            addr,
+            engine: Default::default(),
+        };
         apply_one(&mut state, add).unwrap();
     }
     let take_over = |id: &str, raft_id| Change::TakeOver {
@@ -93,6 +101,7 @@ fn who_takes_over_is_the_only_manager() {
         hostname: "host".into(),
         addr: "192.0.2.9:2377".into(),
         raft_id,
+        engine: Default::default(),
     };
     let managers = |state: &State| -> Vec<(String, u64, String)> {
         let all = state.nodes().filter(|node| node.is_manager());
@@ -114,7 +123,13 @@ fn who_takes_over_is_the_only_manager() {
 fn described(state: &mut State, id: &str, description: NodeDescription) -> Node {
     if state.node(&id.into()).is_none() {
         let (hostname, addr) = (format!("host-{id}"), "192.0.2.1:2377".to_owned());
-        let add = Change::AddNode { id: id.into(), role: NodeRole::Worker, hostname, addr };
+        let add = Change::AddNode {
+            id: id.into(),
+            role: NodeRole::Worker,
+            hostname,
+            addr,
+            engine: Default::default(),
+        };
         apply_one(state, add).unwrap();
     }
     let description = Box::new(description);

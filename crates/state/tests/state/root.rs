@@ -18,6 +18,7 @@ fn add(n: u8) -> Change {
         role: NodeRole::Worker,
         hostname: format!("host{n}"),
         addr: "192.0.2.1:2377".into(),
+        engine: Default::default(),
     }
 }
 

@@ -23,7 +23,13 @@ impl World {
         for n in 0..2 {
             let role = NodeRole::Worker;
             let (hostname, addr) = (format!("host-{n}"), format!("192.0.2.{n}:2377"));
-            world.ok(Change::AddNode { id: node_id(n), role, hostname, addr: addr.clone() });
+            world.ok(Change::AddNode {
+                id: node_id(n),
+                role,
+                hostname,
+                addr: addr.clone(),
+                engine: Default::default(),
+            });
             let description = Box::new(description(n, 1500, false, vec![]));
             world.ok(Change::DescribeNode { id: node_id(n), description, addr });
         }
@@ -375,7 +381,13 @@ fn managers_get_raft_ids_that_are_never_reused() {
     for n in 4..7 {
         let id = node_id(n);
         let (hostname, addr) = (format!("m{n}"), format!("192.0.2.{n}:2377"));
-        let add = Change::AddNode { id: id.clone(), role: NodeRole::Manager, hostname, addr };
+        let add = Change::AddNode {
+            id: id.clone(),
+            role: NodeRole::Manager,
+            hostname,
+            addr,
+            engine: Default::default(),
+        };
         ids.extend(world.apply(add).unwrap().raft_id);
         world.ok(Change::RemoveNode { id, force: false });
     }

@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 use swarm_model::{
     Availability, Cluster, ClusterSpec, ContainerSpec, ENCRYPTED_OPTION, ESP_CIPHER, EndpointMode,
-    EndpointSpec, Ipam, IpamConfig, JoinTokens, Labels, ManagerLock, Meta, NetworkAttachmentConfig,
-    NetworkId, NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeId, NodeRole,
-    NodeState, Readiness, RootCaDocument, ServiceId, ServiceMode, ServiceSpec, TaskId, TaskSpec,
-    TaskState, TaskStatus, Timestamp, TlsInfo, UpdateState, UpdateStatus,
+    EndpointSpec, EngineDescription, FeatureLevel, Ipam, IpamConfig, JoinTokens, Labels,
+    ManagerLock, Meta, NetworkAttachmentConfig, NetworkId, NetworkSecret, NetworkSpec,
+    NodeDescription, NodeEncryption, NodeId, NodeRole, NodeState, Readiness, RootCaDocument,
+    ServiceId, ServiceMode, ServiceSpec, TaskId, TaskSpec, TaskState, TaskStatus, Timestamp,
+    TlsInfo, UpdateState, UpdateStatus,
 };
 use swarm_state::{Change, RotateRoot, State};
 
@@ -61,6 +62,7 @@ impl Op {
                 addr: format!("{id}:2377"),
                 id,
                 raft_id: state.next_raft_id() + 2,
+                engine: Default::default(),
             },
             Op::NextKey(mut change) => {
                 let ring = state.key_ring();
@@ -145,6 +147,7 @@ pub(crate) fn cluster() -> Cluster {
     Cluster {
         id: "cluster".into(),
         meta: Meta::default(),
+        feature_level: FeatureLevel::FIRST,
         spec: ClusterSpec {
             default_addr_pool: vec![pool],
             subnet_size: 29,
@@ -251,6 +254,12 @@ pub(crate) fn service_spec() -> impl Strategy<Value = ServiceSpec> {
     )
 }
 
+/// A daemon that speaks this level.
+pub(crate) fn engine(level: u32) -> EngineDescription {
+    let feature_level = FeatureLevel::new(level).unwrap();
+    EngineDescription { engine_version: format!("0.{level}"), feature_level }
+}
+
 pub(crate) fn description(host: u8, mtu: u32, v6: bool, routes: Vec<u8>) -> NodeDescription {
     let v4 = IpAddr::V4(Ipv4Addr::new(192, 0, 2, host));
     let v6_addr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host.into()));
@@ -329,6 +338,7 @@ fn node_op() -> impl Strategy<Value = Change> {
             addr: format!("{id}:2377"),
             id,
             role,
+            engine: Default::default(),
         }),
         4 => (node(), 0u8..4, prop::sample::select(vec![0, 40, 1400, 1500, 9000]), prop::bool::weighted(0.2), routes, encryption)
             .prop_map(|(id, host, mtu, v6, routes, encryption)| Change::DescribeNode {
@@ -338,6 +348,7 @@ fn node_op() -> impl Strategy<Value = Change> {
                     listen_addr: if mtu == 40 { String::new() } else { format!("192.0.2.{host}:2377") },
                     encryption,
                     tls_info: tls_info("0"),
+                    engine: engine(if host == 0 { 2 } else { 3 }),
                     ..description(host, mtu, v6, routes)
                 }),
             }),
@@ -425,6 +436,10 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Plain(Change::CreateCluster(Box::new(cluster())))),
         1 => Just(Op::Plain(Change::SetJoinTokens(JoinTokens { worker: tokens("second").worker, ..tokens("first") }))),
         1 => prop_oneof![4 => Just(0u8), 1 => Just(1u8)].prop_map(Op::RotateRoot),
+        1 => (1u32..4).prop_map(|level| {
+            let level = FeatureLevel::new(level).unwrap();
+            Op::Plain(Change::RaiseFeatureLevel { level })
+        }),
         4 => Just(Op::FinishRootRotation),
         1 => (0u8..4, 0u8..3).prop_map(|(n, key)| {
             let tls_info = tls_info(&key.to_string());
@@ -452,7 +467,13 @@ fn beginning() -> Vec<Op> {
         let description = NodeDescription { encryption, ..description(n, 1500, false, vec![]) };
         let description = Box::new(description);
         let (role, hostname) = (NodeRole::Manager, format!("host-{n}"));
-        ops.push(Change::AddNode { id: id.clone(), role, hostname, addr: addr.clone() });
+        ops.push(Change::AddNode {
+            id: id.clone(),
+            role,
+            hostname,
+            addr: addr.clone(),
+            engine: Default::default(),
+        });
         ops.push(Change::DescribeNode { id, description, addr });
     }
     for n in 0..4 {

@@ -168,7 +168,7 @@ fn three() -> State {
     ok(Change::CreateService { id: service_id(0), spec: Box::new(spec) });
     for n in 0..3 {
         let (role, hostname, addr) = (NodeRole::Worker, format!("host-{n}"), String::new());
-        ok(Change::AddNode { id: node_id(n), role, hostname, addr });
+        ok(Change::AddNode { id: node_id(n), role, hostname, addr, engine: Default::default() });
         let slot = u64::from(n) + 1;
         ok(Change::CreateTask { id: task_id(n), service: service_id(0), slot, node: None });
         ok(Change::AssignTask { id: task_id(n), node: node_id(n) });

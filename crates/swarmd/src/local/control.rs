@@ -38,7 +38,10 @@ impl LocalControl {
                 "this node is a worker: the swarm can be seen and changed on its managers only",
             )
         })?;
-        Ok(manager.control())
+        match manager.store().unreadable() {
+            Some(why) => Err(Status::failed_precondition(why)),
+            None => Ok(manager.control()),
+        }
     }
 
     fn is_demoted(&self, node: &Node) -> bool {

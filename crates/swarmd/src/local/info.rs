@@ -89,7 +89,12 @@ async fn swarm(node: &Node) -> Value {
                 "Spec": cluster.spec,
                 "TLSInfo": { "TrustRoot": cluster.trusted_roots() },
                 "RootRotationInProgress": cluster.root_rotation.is_some(),
+                "FeatureLevel": state.feature_level(),
             });
+            if let Some(next) = state.next_level() {
+                let by = state.held_back_by(next);
+                value["Cluster"]["NextFeatureLevel"] = json!({ "Level": next, "HeldBackBy": by });
+            }
         }
     }
     value

@@ -20,7 +20,13 @@ impl World {
         for name in ["n1", "n2"] {
             let (id, role, addr) = (NodeId::from(name), NodeRole::Worker, String::new());
             let hostname = name.to_owned();
-            world.change(Change::AddNode { id: id.clone(), role, hostname, addr });
+            world.change(Change::AddNode {
+                id: id.clone(),
+                role,
+                hostname,
+                addr,
+                engine: Default::default(),
+            });
             let description = Box::new(NodeDescription::default());
             world.change(Change::DescribeNode { id, description, addr: String::new() });
         }

@@ -8,6 +8,7 @@
 mod drain;
 mod handover;
 mod keys;
+mod level;
 mod nodes;
 mod root;
 mod schedule;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 pub(crate) use keys::behind;
 pub(crate) use root::waiting_for;
-use swarm_model::{NodeId, ServiceId, TaskId, Timestamp};
+use swarm_model::{FeatureLevel, NodeId, ServiceId, TaskId, Timestamp};
 use swarm_state::{Change, State};
 
 /// What the leader has heard, beside the replicated state.
@@ -31,6 +32,8 @@ pub struct Facts {
     pub nodes: BTreeMap<NodeId, NodeFacts>,
     /// A node silent for longer is dead.
     pub dead_after: Duration,
+    /// The newest feature level that the leader understands.
+    pub speaks: FeatureLevel,
 }
 
 /// What the leader has heard of one node.
@@ -105,6 +108,7 @@ pub fn plan(
     let dead = nodes::judge(state, facts, &mut plan);
     keys::advance(state, facts, &mut plan);
     root::advance(state, &mut plan);
+    level::advance(state, facts, &mut plan);
     let of_nodes = plan.changes.len();
     let mut world = World {
         state,

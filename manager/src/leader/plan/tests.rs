@@ -3,6 +3,7 @@
 
 mod drain;
 mod large;
+mod levels;
 mod root;
 mod rotation;
 mod scenarios;

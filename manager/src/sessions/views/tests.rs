@@ -1,11 +1,14 @@
 //! What a node makes of the changes it is told is its view.
 
 use proptest::prelude::*;
-use swarm_model::{NetworkAttachmentConfig, NetworkSpec, NodeRole, ServiceSpec, Timestamp, codec};
+use swarm_model::{
+    FeatureLevel, NetworkAttachmentConfig, NetworkSpec, NodeRole, ServiceSpec, Timestamp, codec,
+};
 use swarm_raft::{Committed, StateMachine};
 use swarm_state::{Change, Command};
 
 use super::*;
+use crate::replica::dialect::Dialect;
 use crate::replica::store::{Replica, Results};
 use crate::support;
 
@@ -34,7 +37,7 @@ proptest! {
         ops in support::ops(1..150), lag in 1usize..5,
         hears in prop::collection::vec(any::<u8>(), 1..150), forgets in prop::collection::vec(0u8..20, 1..150),
     ) {
-        let (store, mut replica) = Store::new();
+        let (store, mut replica) = Store::new(Dialect::own());
         let views = Views::new(store.clone());
         let mut nodes: Vec<_> = (0..4).map(|n| (support::node_id(n), Listener::default())).collect();
         for (at, batch) in ops.chunks(lag).enumerate() {
@@ -44,7 +47,7 @@ proptest! {
                     (state.revision() + 1, vec![op.clone().resolve(&state)])
                 };
                 let command = Command { now: Timestamp(revision as i64), changes };
-                let command = codec::encode(&command).into();
+                let command = command.seal(FeatureLevel::FIRST, "test").into();
                 replica.apply(vec![Committed { revision, command }]).unwrap();
             }
             for (bit, (node, listener)) in nodes.iter_mut().enumerate() {
@@ -75,7 +78,13 @@ fn two_nodes_on_a_network() -> Vec<Change> {
     for n in 0..2 {
         let (node, task) = (support::node_id(n), support::task_id(n));
         let (hostname, addr) = (format!("host{n}"), format!("192.0.2.{n}:2377"));
-        changes.push(Change::AddNode { id: node.clone(), role: NodeRole::Worker, hostname, addr });
+        changes.push(Change::AddNode {
+            id: node.clone(),
+            role: NodeRole::Worker,
+            hostname,
+            addr,
+            engine: Default::default(),
+        });
         let description = Box::new(support::description(n, 1500, false, vec![]));
         let addr = format!("192.0.2.{n}");
         changes.push(Change::DescribeNode { id: node.clone(), description, addr });
@@ -93,7 +102,7 @@ fn two_nodes_on_a_network() -> Vec<Change> {
 /// Applies changes that must all take effect.
 fn apply(replica: &mut Replica, revision: u64, changes: Vec<Change>) {
     let command = Command { now: Timestamp(1), changes };
-    let command = codec::encode(&command).into();
+    let command = command.seal(FeatureLevel::FIRST, "test").into();
     let answers = replica.apply(vec![Committed { revision, command }]).unwrap();
     for result in codec::decode::<Results>(&answers[0]).unwrap() {
         result.unwrap();
@@ -102,7 +111,7 @@ fn apply(replica: &mut Replica, revision: u64, changes: Vec<Change>) {
 
 #[test]
 fn nodes_on_a_network_share_what_they_are_told_of_it() {
-    let (store, mut replica) = Store::new();
+    let (store, mut replica) = Store::new(Dialect::own());
     let views = Views::new(store.clone());
     apply(&mut replica, 1, two_nodes_on_a_network());
     let [(_, a), (_, b)] = [0, 1].map(|n| views.changes(&support::node_id(n), None));

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use swarm_model::{
-    EndpointState, Item, ItemKey, NodeDescription, Platform, Resources, TaskId, TaskState,
-    TaskStatus, Timestamp, ViewDelta, codec,
+    EndpointState, EngineDescription, Item, ItemKey, NodeDescription, Platform, Resources, TaskId,
+    TaskState, TaskStatus, Timestamp, ViewDelta, codec,
 };
 use swarm_pki::{
     Connector, ConnectorOptions, Credentials, ExpectedPeer, JoinToken, NodeIdentity, RootCert,
@@ -78,11 +78,14 @@ impl Worker {
         let roots = std::slice::from_ref(&swarm.root);
         let anonymous = Connector::new(Credentials::new(roots, None)?, ConnectorOptions::default());
         let channel = anonymous.connect(swarm.manager(n), ExpectedPeer::Manager).await?;
+        let engine = EngineDescription::of_this_build();
         let request = IssueRequest {
             token: swarm.token.to_string(),
             csr_pem,
             hostname: hostname(n),
             addr: format!("{}:2377", address(n)),
+            engine_version: engine.engine_version,
+            feature_level: engine.feature_level.number(),
         };
         let answer = MembershipClient::new(channel).issue(request).await?.into_inner();
         let identity = NodeIdentity::from_pem(&answer.cert_pem, &key)?;
@@ -269,6 +272,7 @@ fn description(n: usize) -> NodeDescription {
         hostname: hostname(n),
         platform: Platform { architecture: "amd64".into(), os: "linux".into() },
         resources: Resources { nano_cpus: 8_000_000_000, memory_bytes: 32 << 30 },
+        engine: EngineDescription::of_this_build(),
         underlay_mtu: Some(1500),
         routes: Some(Vec::new()),
         data_path_addr: Some(address(n)),

@@ -85,8 +85,7 @@ proptest! {
                     id,
                     role: swarm_model::NodeRole::Worker,
                     hostname: format!("host-{n}"),
-                    addr: String::new(),
-                }),
+                    addr: String::new(), engine: Default::default() }),
                 3.. if known => certify(&mut world, &id, &target),
                 _ => {}
             }

@@ -207,6 +207,7 @@ fn a_node_that_left_stays_down() {
             role: swarm_model::NodeRole::Worker,
             hostname: "other".into(),
             addr: String::new(),
+            engine: Default::default(),
         });
         world.hosts.get_mut(&node(0)).unwrap().in_force = world.state.revision();
         world.settle();

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_model::{
-    Availability, ContainerStatus, ENCRYPTED_OPTION, ESP_CIPHER, Id as _, IpamConfig, Labels,
-    NetworkAttachmentConfig, NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption, NodeId,
-    NodeRole, NodeState, RestartCondition, Service, ServiceSpec, Task, TaskId, TaskState,
+    Availability, ContainerStatus, ENCRYPTED_OPTION, ESP_CIPHER, FeatureLevel, Id as _, IpamConfig,
+    Labels, NetworkAttachmentConfig, NetworkSecret, NetworkSpec, NodeDescription, NodeEncryption,
+    NodeId, NodeRole, NodeState, RestartCondition, Service, ServiceSpec, Task, TaskId, TaskState,
     TaskStatus, Timestamp,
 };
 use swarm_state::{Change, Command, State};
@@ -83,7 +83,13 @@ impl World {
         for n in 0..nodes {
             let id = node(n);
             let (role, hostname, addr) = (NodeRole::Worker, format!("host-{n}"), String::new());
-            world.change(Change::AddNode { id: id.clone(), role, hostname, addr });
+            world.change(Change::AddNode {
+                id: id.clone(),
+                role,
+                hostname,
+                addr,
+                engine: Default::default(),
+            });
             world.hosts.insert(id.clone(), Host { up: true, ..Host::default() });
             world.describe(&id);
         }
@@ -164,7 +170,8 @@ impl World {
             let silence = if host.up { Duration::ZERO } else { self.now.since(host.silent_since) };
             (id.clone(), NodeFacts { silence, in_force: host.in_force })
         });
-        Facts { now: self.now, nodes: nodes.collect(), dead_after: 2 * SECOND }
+        let speaks = FeatureLevel::NEWEST;
+        Facts { now: self.now, nodes: nodes.collect(), dead_after: 2 * SECOND, speaks }
     }
 
     fn moment(&self) -> Instant {
