@@ -21,6 +21,8 @@ pub enum Break {
     WithdrawOrder,
     /// Kernels say of every container that it listens.
     Readiness,
+    /// A leader proposes what not all managers can read yet.
+    Level,
 }
 
 /// A server that answers votes by itself, if `forged`.

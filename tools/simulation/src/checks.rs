@@ -179,9 +179,7 @@ pub(crate) fn settled(ledger: &Ledger, nodes: &[Node]) -> Result<(), String> {
         let Some(id) = node.node_id() else {
             return Err(format!("host {} has not joined", node.host));
         };
-        if node.role == swarm_pki::Role::Worker {
-            settled_worker(ledger, node, &id)?;
-        }
+        settled_node(ledger, node, &id)?;
     }
     Ok(())
 }
@@ -208,7 +206,7 @@ fn settled_former(ledger: &Ledger, node: &Node) -> Result<(), String> {
     Ok(())
 }
 
-fn settled_worker(ledger: &Ledger, node: &Node, id: &str) -> Result<(), String> {
+fn settled_node(ledger: &Ledger, node: &Node, id: &str) -> Result<(), String> {
     let state = &ledger.state;
     let host = node.host;
     let id = NodeId::from(id);

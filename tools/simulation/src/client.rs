@@ -14,6 +14,7 @@ use tonic::{Request, Status};
 
 use crate::ledger::{Checked, Ledger, violated};
 use crate::random::Random;
+use crate::versions::NEW;
 
 /// How long a user waits.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -170,7 +171,8 @@ impl Clients {
 
     fn update(&mut self, name: String) -> Ask {
         self.next += 1;
-        Ask::Update { name, env: format!("V={}", self.next) }
+        let variable = if self.random.chance(30) { NEW } else { "V=" };
+        Ask::Update { name, env: format!("{variable}{}", self.next) }
     }
 
     /// Holds the swarm to what it answered.

@@ -43,12 +43,13 @@ impl Faults {
         nodes: &mut [Node],
         net: &Net,
         ledger: &Ledger,
+        removes: bool,
     ) -> Vec<String> {
         let mut said = self.repair(now, nodes, net);
         if now >= self.next {
             self.next = now + self.random.within(20..1500);
             self.count += 1;
-            said.push(self.strike(now, nodes, net, ledger));
+            said.push(self.strike(now, nodes, net, ledger, removes));
         }
         said
     }
@@ -72,7 +73,14 @@ impl Faults {
         }
     }
 
-    fn strike(&mut self, now: u64, nodes: &mut [Node], net: &Net, ledger: &Ledger) -> String {
+    fn strike(
+        &mut self,
+        now: u64,
+        nodes: &mut [Node],
+        net: &Net,
+        ledger: &Ledger,
+        removes: bool,
+    ) -> String {
         let here = |node: &&Node| node.fate == Fate::Here;
         let hosts: Vec<HostId> = nodes.iter().filter(here).map(|node| node.host).collect();
         let managers: Vec<HostId> =
@@ -133,7 +141,8 @@ impl Faults {
             }
             93..95 => transfer(nodes),
             95..97 => self.join(now, nodes),
-            _ => self.remove(host, nodes, ledger),
+            _ if removes => self.remove(host, nodes, ledger),
+            _ => transfer(nodes),
         }
     }
 

@@ -6,13 +6,14 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use swarm_manager::Manager;
-use swarm_model::{FeatureLevel, Readiness, TaskState};
+use swarm_model::{Readiness, TaskState};
 use swarm_raft::Role;
 use swarm_raft::disk::Stored;
-use swarm_state::{Command, State, Touched, Written};
+use swarm_state::{Change, Command, State, Touched, Written};
 
 use crate::disk::Disk;
 use crate::net::HostId;
+use crate::versions::{Version, level_of};
 
 /// An invariant does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,11 +165,19 @@ impl Ledger {
         let (index, command) = (entry.index, entry.command.clone());
         self.entries.insert(index, entry);
         let Some(command) = command else { return Ok(()) };
-        let opened = Command::open(Written::Command(index), &command, FeatureLevel::NEWEST);
-        let (_, command) = opened.map_err(|e| Violation {
+        let opened = Command::open(Written::Command(index), &command, Version::New.level());
+        let (level, command) = opened.map_err(|e| Violation {
             invariant: "the log can be read by the newest version",
             what: e.to_string(),
         })?;
+        let swarm = self.state.feature_level();
+        let sets_it = |change: &Change| change.sets_level() && change.level() >= level;
+        let mut others = command.changes.iter().filter(|change| !change.sets_level());
+        let is_above = level > swarm && !command.changes.iter().any(sets_it);
+        if is_above || others.any(|change| level_of(change) > swarm) {
+            let what = format!("entry {index} is of level {level}, the swarm at {swarm}");
+            return violated("nothing above the feature level is proposed", what);
+        }
         let (_, touched) = self.state.apply(index, command);
         for object in &touched {
             match object {

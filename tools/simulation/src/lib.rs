@@ -4,7 +4,7 @@
 //! - [`run`] is one simulation: a swarm comes up, things go wrong, all is repaired, everything must settle;
 //! - `determinism` and `random`: where time and chance come from;
 //! - `node`: a host, with `net`, `disk` and `kernel` below the product's `Manager` and `Worker`;
-//! - `faults`: what goes wrong; `client`: users, and what they were promised;
+//! - `faults`: what goes wrong; `client`: users, and what they were promised; `versions`: upgrades;
 //! - `ledger` and `checks`: what must hold at every step, by name;
 //! - `break_it`: bugs made on purpose, to show that they are found.
 
@@ -22,6 +22,7 @@ mod net;
 mod node;
 mod random;
 mod run;
+mod versions;
 
 pub use break_it::Break;
 pub use client::Traffic;

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
-use swarm_manager::{Dialect, Images, Manager, ManagerOptions, NewCluster};
-use swarm_model::{ClusterSpec, EngineDescription, JoinTokens, ManagerAddress, NodeId};
+use swarm_manager::{Images, Manager, ManagerOptions, NewCluster};
+use swarm_model::{ClusterSpec, JoinTokens, ManagerAddress, NodeId};
 use swarm_pki::{
     Connector, Credentials, ExpectedPeer, PeerIdentity, Role, RootCa, new_key_and_csr,
 };
@@ -29,6 +29,7 @@ use crate::disk::Disk;
 use crate::kernel::Kernel;
 use crate::net::{Caller, HostId, Net, address};
 use crate::random::Random;
+use crate::versions::Version;
 
 /// How long a new manager waits for its vote before it asks another one.
 const VOTER_PATIENCE: Duration = Duration::from_secs(30);
@@ -87,6 +88,8 @@ pub(crate) struct Node {
     pub(crate) frozen: bool,
     pub(crate) generation: u64,
     pub(crate) fate: Fate,
+    /// What is installed; a program that runs is of it.
+    pub(crate) version: Version,
 }
 
 /// What becomes of a host in the course of a simulation.
@@ -155,6 +158,7 @@ impl Node {
             frozen: false,
             generation: 0,
             fate: Fate::Here,
+            version: Version::Old,
         }
     }
 
@@ -191,6 +195,7 @@ impl Node {
             kernel: self.kernel.clone(),
             dir: self.dir.clone(),
             seen: self.seen.clone(),
+            version: self.version,
         };
         let began = runtime.block_on(async { Instant::now() });
         runtime.spawn(program.run());
@@ -256,6 +261,7 @@ struct Program {
     kernel: Kernel,
     dir: PathBuf,
     seen: Arc<Mutex<Seen>>,
+    version: Version,
 }
 
 impl Program {
@@ -309,10 +315,8 @@ impl Program {
             .add_routes(routes)
             .serve_with_incoming(incoming);
         let worker = async {
-            if self.role == Role::Worker {
-                let _worker = self.work(&member, connector.clone()).start();
-                std::future::pending::<()>().await;
-            }
+            let _worker = self.work(&member, connector.clone()).start();
+            std::future::pending::<()>().await;
         };
         let voter = async {
             if self.role == Role::Manager && !begins {
@@ -336,7 +340,7 @@ impl Program {
             listen_addr: own.to_string(),
             vtep: own.ip(),
             balancer: "fake".into(),
-            engine: EngineDescription::of_this_build(),
+            engine: self.version.engine(),
             state_dir: self.dir.clone(),
             connector,
             managers: managers.collect(),
@@ -366,7 +370,7 @@ impl Program {
             connector: connector.clone(),
             images: Arc::new(AnyImage),
             files: Arc::new(NoFiles),
-            dialect: Dialect::own(),
+            dialect: self.version.dialect(),
         };
         let started = Manager::start(options).await;
         let manager = started.map_err(|e| format!("the manager does not start: {e}"))?;
@@ -416,7 +420,7 @@ impl Program {
         let channel = connector.connect(&addr, ExpectedPeer::Manager).await.ok()?;
         let (_, csr_pem) = new_key_and_csr().ok()?;
         let own = address(self.host).to_string();
-        let engine = EngineDescription::of_this_build();
+        let engine = self.version.engine();
         let request = IssueRequest {
             token,
             csr_pem,

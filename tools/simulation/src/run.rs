@@ -1,7 +1,7 @@
 //! One simulation from its seed to its end.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::Duration;
@@ -25,12 +25,15 @@ use crate::ledger::{Checked, Ledger, Violation, violated};
 use crate::net::{HostId, Net};
 use crate::node::{Fate, Node, Shared};
 use crate::random::Random;
+use crate::versions::{Upgrade, Version};
 
 /// Milliseconds that all hosts run before any of them hears another.
 const TICK: u64 = 5;
 /// How long the swarm may take to come up, and to settle in the end.
 const BOOT: u64 = 30_000;
 const SETTLE: u64 = 60_000;
+/// How often replicas are compared.
+const AGREEMENT: u64 = 500;
 
 /// What to simulate.
 #[derive(Clone, Copy, Debug)]
@@ -121,12 +124,20 @@ pub(crate) fn leader(nodes: &[Node]) -> Option<(&Node, Arc<Manager>)> {
     })
 }
 
-/// `node rm --force`, asked of the leader, for the hosts that do not come back or shall not.
+/// `node rm --force`, asked of the leader, for the hosts that do not come back or shall not, and for nodes that no host is:
+/// it lost its power as it joined.
 pub(crate) fn remove_lost(nodes: &[Node], ledger: &Ledger) {
     let Some((leader, manager)) = leader(nodes) else { return };
-    for node in nodes.iter().filter(|node| matches!(node.fate, Fate::Lost | Fate::Removed)) {
-        let known = node.node_id().filter(|id| ledger.state.node(&id.as_str().into()).is_some());
-        let Some(name) = known else { continue };
+    let lost = nodes.iter().filter(|node| matches!(node.fate, Fate::Lost | Fate::Removed));
+    let mut names: Vec<String> = lost.filter_map(Node::node_id).collect();
+    let here = nodes.iter().filter(|node| node.fate == Fate::Here);
+    // Of a host that is about to join it is not known yet which node it is.
+    if let Some(known) = here.map(Node::node_id).collect::<Option<BTreeSet<_>>>() {
+        let absent = ledger.state.nodes().filter(|node| !node.is_alive());
+        names.extend(absent.map(|node| node.id.to_string()).filter(|id| !known.contains(id)));
+    }
+    names.retain(|name| ledger.state.node(&name.as_str().into()).is_some());
+    for name in names {
         let control = manager.control();
         leader.spawn(async move {
             // It is refused while a manager does not count as down, and asked again.
@@ -150,6 +161,8 @@ struct World {
     /// Changes of each kernel that were looked at.
     looked: BTreeMap<HostId, u64>,
     stopped: Stopped,
+    /// Users who upgrade the swarm, if there are any.
+    upgrade: Option<Upgrade>,
     faults: u64,
     settled_in: u64,
 }
@@ -169,6 +182,7 @@ impl World {
         };
         // Some join later: up to one manager and one worker.
         let (more_managers, more_workers) = (random.within(0..2) as u8, random.within(0..2) as u8);
+        let upgrades = random.chance(50) || plan.broken == Some(Break::Level);
         let all = managers + workers + more_managers + more_workers;
         let nodes = (1..=all).map(|host| {
             let first = host <= managers + workers;
@@ -179,10 +193,14 @@ impl World {
             std::fs::create_dir_all(&own).expect("a folder can be made");
             let mut node = Node::new(host, role, shared.clone(), own, &mut random);
             node.fate = if first { Fate::Here } else { Fate::ToCome };
+            if upgrades && !first {
+                node.version = Version::New; // nobody installs the old one any more
+            }
             node
         });
         let nodes = nodes.collect();
         let clients = Clients::new(random.split());
+        let upgrade = upgrades.then(|| Upgrade::new(random.split(), 0));
         World {
             plan,
             now: 0,
@@ -193,6 +211,7 @@ impl World {
             random,
             looked: BTreeMap::new(),
             stopped: Stopped::default(),
+            upgrade,
             faults: 0,
             settled_in: 0,
         }
@@ -258,7 +277,7 @@ impl World {
             let id = node.node_id().ok_or_else(|| format!("host {} has not joined", node.host))?;
             let known = self.ledger.state.node(&id.into());
             let known = known.ok_or_else(|| format!("host {} is not known", node.host))?;
-            if node.role == Role::Worker && !known.is_alive() {
+            if !known.is_alive() {
                 return Err(format!("host {} is not ready", node.host));
             }
             if let Some(manager) = node.manager()
@@ -285,9 +304,11 @@ impl World {
         let mut faults = Faults::new(self.random.split(), self.now);
         let mut ask_at = self.now;
         while self.now < end {
-            for what in faults.step(self.now, &mut self.nodes, &self.net, &self.ledger) {
+            let removes = self.upgrade.as_ref().is_none_or(|upgrade| !upgrade.is_replacing());
+            for what in faults.step(self.now, &mut self.nodes, &self.net, &self.ledger, removes) {
                 self.say(|| what);
             }
+            self.upgrade(false);
             if self.now >= ask_at {
                 ask_at = self.now + self.random.within(20..400);
                 self.ask();
@@ -300,6 +321,25 @@ impl World {
         }
         self.faults = faults.count;
         self.say(|| "all is repaired".to_owned());
+        Ok(())
+    }
+
+    fn upgrade(&mut self, must_end: bool) {
+        let Some(upgrade) = &mut self.upgrade else { return };
+        let what = upgrade.step(self.now, &mut self.nodes, &self.ledger, must_end);
+        if let Some(what) = what {
+            self.say(|| what);
+        }
+    }
+
+    /// Whether all hosts are of one version in the end, and the swarm makes use of it.
+    fn is_upgraded(&self) -> Result<(), String> {
+        let version = if self.upgrade.is_some() { Version::New } else { Version::Old };
+        let level = self.ledger.state.feature_level();
+        if level != version.level() {
+            let held = self.ledger.state.held_back(version.level());
+            return Err(format!("the feature level is {level}, {held}"));
+        }
         Ok(())
     }
 
@@ -316,6 +356,7 @@ impl World {
         let began = self.now;
         let mut reason = String::new();
         while self.now < began + SETTLE {
+            self.upgrade(true);
             self.tick()?;
             if !self.now.is_multiple_of(100) {
                 continue;
@@ -326,7 +367,8 @@ impl World {
             }
             let answered = self.clients.all_answered();
             let settled = answered.and_then(|()| settled(&self.ledger, &self.nodes));
-            match settled.and_then(|()| self.is_up()).and_then(|()| self.managers_agree()) {
+            let settled = settled.and_then(|()| self.is_upgraded()).and_then(|()| self.is_up());
+            match settled.and_then(|()| self.managers_agree()) {
                 Ok(()) => {
                     self.settled_in = self.now - began;
                     self.say(|| "all is settled".to_owned());
@@ -440,10 +482,48 @@ impl World {
                 self.stopped.check(node, &self.ledger)?;
             }
         }
-        if self.plan.broken == Some(Break::WithdrawOrder) {
-            self.stop_too_soon();
+        if self.now.is_multiple_of(AGREEMENT) {
+            self.replicas_agree()?;
+        }
+        match self.plan.broken {
+            Some(Break::WithdrawOrder) => self.stop_too_soon(),
+            Some(Break::Level) => self.speak_too_soon(),
+            _ => {}
         }
         self.clients.check(&self.ledger)
+    }
+
+    /// Replicas that have come as far as the committed log are as it says.
+    fn replicas_agree(&self) -> Checked {
+        let committed = self.ledger.state.revision();
+        let mut expected = None;
+        for node in &self.nodes {
+            let Some(manager) = node.manager() else { continue };
+            let state = manager.store().read();
+            if state.revision() != committed {
+                continue;
+            }
+            let expected = expected.get_or_insert_with(|| self.ledger.state.to_snapshot());
+            if state.to_snapshot() != *expected {
+                let what = format!("host {}'s differs from the log at {committed}", node.host);
+                return violated("replicas agree", what);
+            }
+        }
+        Ok(())
+    }
+
+    /// The bug of [`Break::Level`].
+    fn speak_too_soon(&self) {
+        let Some((node, manager)) = leader(&self.nodes) else { return };
+        if !self.now.is_multiple_of(500)
+            || self.ledger.state.feature_level() == Version::New.level()
+        {
+            return;
+        }
+        let changes = vec![Change::RotateNetworkKeys];
+        let command = Command { now: swarm_manager::clock::now(), changes };
+        let command = command.seal(Version::New.level(), "broken");
+        propose(node, &manager, command);
     }
 
     /// The bug of [`Break::WithdrawOrder`].
@@ -462,12 +542,14 @@ impl World {
             return;
         }
         let command = Command { now: swarm_manager::clock::now(), changes };
-        let command = command.seal(state.feature_level(), "broken");
-        let raft = manager.raft().clone();
-        node.spawn(async move {
-            // It is only a bug: whether it succeeds is no matter.
-            let _ =
-                tokio::time::timeout(Duration::from_secs(1), raft.propose(command.into())).await;
-        });
+        propose(node, &manager, command.seal(state.feature_level(), "broken"));
     }
+}
+
+/// Past all that a manager looks at before it proposes. It is only a bug: whether it succeeds is no matter.
+fn propose(node: &Node, manager: &Manager, command: Vec<u8>) {
+    let raft = manager.raft().clone();
+    node.spawn(async move {
+        let _ = tokio::time::timeout(Duration::from_secs(1), raft.propose(command.into())).await;
+    });
 }

@@ -68,3 +68,8 @@ fn tasks_that_stop_before_they_are_withdrawn_are_found() {
 fn tasks_that_run_before_they_listen_are_found() {
     found("readiness", &["a task runs once it can serve"]);
 }
+
+#[test]
+fn what_is_proposed_above_the_feature_level_is_found() {
+    found("level", &["nothing above the feature level is proposed", "no manager fails"]);
+}
