@@ -156,8 +156,38 @@ impl Ledger {
                 }
             }
         }
-        // A leader may have applied what its own disk has not got yet.
+        // A leader may have applied what its own disk has not got yet: see `learn`.
         self.compared.insert((host, generation), reached);
+        Ok(())
+    }
+
+    /// Learns what some manager has applied and no manager's disk that was heard has: it is on a majority of all disks.
+    /// Where they differ, what was committed is of the newest term (Raft's leader completeness).
+    pub(crate) fn learn<'a>(
+        &mut self,
+        applied: u64,
+        disks: impl Iterator<Item = &'a Disk>,
+    ) -> Checked {
+        let from = self.end() + 1;
+        if applied < from || self.entries.is_empty() {
+            return Ok(());
+        }
+        let mut newest: BTreeMap<u64, Stored> = BTreeMap::new();
+        for disk in disks {
+            let entries = disk
+                .entries(from)
+                .map_err(|e| Violation { invariant: "logs are readable", what: e.to_string() })?;
+            for entry in entries.into_iter().take_while(|entry| entry.index <= applied) {
+                if newest.get(&entry.index).is_none_or(|known| known.term < entry.term) {
+                    newest.insert(entry.index, entry);
+                }
+            }
+        }
+        for (index, entry) in newest {
+            if index == self.end() + 1 {
+                self.commit(entry)?;
+            }
+        }
         Ok(())
     }
 

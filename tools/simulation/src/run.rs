@@ -465,6 +465,10 @@ impl World {
                 self.ledger.hear(node.host, node.generation, &manager, &node.disk)?;
             }
         }
+        let managers = self.nodes.iter().filter_map(Node::manager);
+        let applied = managers.filter_map(|manager| manager.raft().status().borrow().last_applied);
+        let applied = applied.max().unwrap_or(0);
+        self.ledger.learn(applied, self.nodes.iter().map(|node| &node.disk))?;
         for stop in std::mem::take(&mut self.ledger.stops) {
             self.stopped.add(stop, &self.nodes)?;
         }
