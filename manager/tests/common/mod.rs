@@ -6,6 +6,8 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use swarm_manager::{Dialect, Images, Manager, ManagerOptions, NewCluster};
 use swarm_model::{
     ClusterSpec, EngineDescription, FeatureLevel, JoinTokens, NodeDescription, codec,
@@ -57,7 +59,7 @@ pub struct Swarm {
     addr: String,
     pub tokens: JoinTokens,
     pub manager: Manager,
-    serving: JoinHandle<()>,
+    serving: Serving,
     dir: TempDir,
 }
 
@@ -101,15 +103,24 @@ async fn start(ca: &RootCa, dir: &Path, addr: &str, dialect: Dialect) -> (Manage
     (manager.await.unwrap(), listener)
 }
 
-fn serve(ca: &RootCa, manager: &Manager, listener: TcpListener) -> JoinHandle<()> {
+/// A server that runs.
+struct Serving {
+    task: JoinHandle<()>,
+    /// Ends once the port is free.
+    closed: BoxFuture<'static, ()>,
+}
+
+fn serve(ca: &RootCa, manager: &Manager, listener: TcpListener) -> Serving {
     let own = identity(ca, MANAGER, Role::Manager);
     let credentials = Credentials::new(&[ca.cert().clone()], Some(own)).unwrap();
     let routes = manager.add_services(Routes::default());
     let acceptor = TlsAcceptor::new(&credentials, AcceptorOptions::default()).unwrap();
-    let incoming = acceptor.incoming(listener);
-    tokio::spawn(async move {
+    let mut incoming = acceptor.incoming(listener);
+    let closed = incoming.closed().boxed();
+    let task = tokio::spawn(async move {
         server().add_routes(routes).serve_with_incoming(incoming).await.unwrap();
-    })
+    });
+    Serving { task, closed }
 }
 
 impl Swarm {
@@ -134,8 +145,8 @@ impl Swarm {
     /// Starts the manager again, as another version.
     pub async fn restart(self, dialect: Dialect) -> Swarm {
         let Swarm { ca, addr, tokens, manager, serving, dir } = self;
-        serving.abort();
-        assert!(serving.await.is_err_and(|ended| ended.is_cancelled()));
+        serving.task.abort();
+        serving.closed.await;
         manager.shutdown().await.unwrap();
         let (manager, listener) = start(&ca, dir.path(), &addr, dialect).await;
         let serving = serve(&ca, &manager, listener);
