@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use swarm_model::ServiceId;
 use swarm_state::State;
-use tokio::time::Instant;
 
 use crate::leader::plan::Plan;
 
@@ -23,7 +22,7 @@ pub(crate) fn rest(tasks: usize) -> Duration {
 /// Services of fewer tasks are looked at as often as they change.
 const LARGE: usize = 2000;
 
-/// The services to look at.
+/// The services to look at. Moments are counted from its beginning.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Agenda {
     /// Something of them changed.
@@ -31,7 +30,7 @@ pub(crate) struct Agenda {
     /// They wait for something that no event names.
     waiting: BTreeSet<ServiceId>,
     /// They were looked at a moment ago, and are left alone until then.
-    resting: BTreeMap<ServiceId, Instant>,
+    resting: BTreeMap<ServiceId, Duration>,
     /// Whose turn it was last.
     last: Option<ServiceId>,
 }
@@ -43,7 +42,7 @@ impl Agenda {
     }
 
     /// The services to look at now, in turn.
-    pub(crate) fn due(&mut self, now: Instant) -> Vec<ServiceId> {
+    pub(crate) fn due(&mut self, now: Duration) -> Vec<ServiceId> {
         self.resting.retain(|_, until| *until > now);
         // What is due now may be what a service waits for that rests.
         let rests = |id: &&ServiceId| self.resting.contains_key(*id);
@@ -64,7 +63,7 @@ impl Agenda {
         due: &[ServiceId],
         plan: &Plan,
         state: &State,
-        now: Instant,
+        now: Duration,
     ) {
         let (looked_at, others) = due.split_at(plan.came_to);
         for id in looked_at {
@@ -81,7 +80,7 @@ impl Agenda {
     }
 
     /// When to look again even if nothing happens.
-    pub(crate) fn wake_at(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn wake_at(&self, now: Duration) -> Option<Duration> {
         self.changed.iter().map(|id| self.resting.get(id).copied().unwrap_or(now)).min()
     }
 

@@ -60,14 +60,14 @@ impl Leader {
     async fn lead(&self, mut status: watch::Receiver<Status>, former: Option<u64>) {
         let mut events = self.store.events();
         let mut heard = self.fleet.changes();
-        let mut agenda = self.begin(former);
+        let (mut agenda, began) = (self.begin(former), Instant::now());
         let mut audit = tokio::time::interval(AUDIT);
         // The status changes with every revision, which is no reason to decide anew.
         let deposed = async { status.wait_for(|s| s.role != Role::Leader).await.is_ok() };
         tokio::pin!(deposed);
         loop {
-            let plan = self.decide(&mut agenda);
-            let wake = self.pause(&plan, &agenda);
+            let plan = self.decide(&mut agenda, began.elapsed());
+            let wake = self.pause(&plan, &agenda, began.elapsed());
             if !plan.changes.is_empty() && !self.propose(plan, &mut agenda).await {
                 tokio::time::sleep(RETRY_PAUSE).await; // between tries without a quorum
             }
@@ -116,7 +116,7 @@ impl Leader {
         }
     }
 
-    fn decide(&self, agenda: &mut Agenda) -> Plan {
+    fn decide(&self, agenda: &mut Agenda, now: Duration) -> Plan {
         let state = self.store.read();
         let ready = state.nodes().filter(|node| node.is_alive());
         self.fleet.expect(ready.map(|node| (&node.id, node.meta.version.index)));
@@ -127,21 +127,20 @@ impl Leader {
         }
         let speaks = self.store.dialect().engine.feature_level;
         let facts = Facts { now: clock::now(), nodes, dead_after: DEAD_AFTER, speaks };
-        let due = agenda.due(Instant::now());
+        let due = agenda.due(now);
         let mut plan = plan(&state, &facts, &due, &mut clock::new_id);
         if let Some(generation) = plan.new_key {
             let secret = clock::new_secret();
             plan.changes.insert(0, Change::AddNetworkKey { generation, secret });
         }
         // A service that is changed by this is looked at again when that is applied.
-        agenda.looked_at(&due, &plan, &state, Instant::now());
+        agenda.looked_at(&due, &plan, &state, now);
         plan
     }
 
-    fn pause(&self, plan: &Plan, agenda: &Agenda) -> Duration {
+    fn pause(&self, plan: &Plan, agenda: &Agenda, now: Duration) -> Duration {
         let moment = plan.wake_at.map_or(AUDIT, |moment| moment.since(clock::now()));
-        let now = Instant::now();
-        let turn = agenda.wake_at(now).map_or(AUDIT, |at| at.saturating_duration_since(now));
+        let turn = agenda.wake_at(now).map_or(AUDIT, |at| at.saturating_sub(now));
         moment.min(turn).min(AUDIT)
     }
 

@@ -12,7 +12,6 @@ use swarm_model::{
     TaskStatus, Timestamp,
 };
 use swarm_state::{Change, Command, State};
-use tokio::time::Instant;
 
 use crate::leader::agenda::Agenda;
 use crate::leader::lead::note_applied;
@@ -44,8 +43,6 @@ pub(super) struct World {
     pub(super) hosts: BTreeMap<NodeId, Host>,
     /// As the leader's loop has it.
     pub(super) agenda: Agenda,
-    /// What the leader's own clock showed at the beginning.
-    start: Instant,
     /// Nodes whose kernel cannot encrypt.
     pub(super) without_esp: BTreeSet<NodeId>,
     next_id: u128,
@@ -69,14 +66,12 @@ pub(super) fn spec(name: &str, replicas: u64, networks: &[&str]) -> ServiceSpec 
 }
 
 impl World {
-    #[expect(clippy::disallowed_methods, reason = "an instant has no other beginning")]
     pub(super) fn new(nodes: usize) -> World {
         let mut world = World {
             state: State::new(),
             now: BEGINNING,
             hosts: BTreeMap::new(),
             agenda: Agenda::default(),
-            start: Instant::now(),
             without_esp: BTreeSet::new(),
             next_id: 0,
         };
@@ -174,14 +169,14 @@ impl World {
         Facts { now: self.now, nodes: nodes.collect(), dead_after: 2 * SECOND, speaks }
     }
 
-    fn moment(&self) -> Instant {
-        self.start + self.now.since(BEGINNING)
+    fn moment(&self) -> Duration {
+        self.now.since(BEGINNING)
     }
 
     /// After how long the leader looks again though nothing happens; none if it does not.
     pub(super) fn wakes_after(&self) -> Option<Duration> {
         let now = self.moment();
-        self.agenda.wake_at(now).map(|at| at.saturating_duration_since(now))
+        self.agenda.wake_at(now).map(|at| at.saturating_sub(now))
     }
 
     /// What the leader decides now; as its loop does, for the services that changed or wait.
