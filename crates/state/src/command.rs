@@ -349,6 +349,8 @@ pub enum Touched {
     NetworkKeys,
     /// Which nodes have tasks in a network.
     Members(NetworkId),
+    /// What the nodes in a network are told of a task.
+    Endpoint(NetworkId),
     /// The certificate of a node.
     NodeCertificate(NodeId),
 }

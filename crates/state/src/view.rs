@@ -83,6 +83,12 @@ impl State {
         })
     }
 
+    /// What of a task its networks' nodes are told that may change; nothing while it has no endpoint.
+    pub(crate) fn endpoint_of(&self, task: &Task) -> Option<(NodeId, EndpointState)> {
+        let node = task.node_id.as_ref().filter(|_| !task.is_finished())?;
+        Some((node.clone(), self.endpoint_state(task)))
+    }
+
     /// The part a placed, unfinished task has in DNS and balancing: traffic follows readiness.
     pub fn endpoint_state(&self, task: &Task) -> EndpointState {
         let alive = self.node_of(task).is_some_and(|node| node.is_alive());

@@ -79,6 +79,7 @@ async fn concerns(
             | Touched::Network(_)
             | Touched::NodeHistory(_)
             | Touched::Members(_)
+            | Touched::Endpoint(_)
             | Touched::NetworkKeys
             | Touched::NodeCertificate(_) => false,
         });

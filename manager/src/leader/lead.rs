@@ -225,6 +225,7 @@ pub(crate) fn note_applied(state: &State, applied: &Applied, agenda: &mut Agenda
             | Touched::Network(_)
             | Touched::NodeHistory(_)
             | Touched::Members(_)
+            | Touched::Endpoint(_)
             | Touched::NetworkKeys
             | Touched::NodeCertificate(_) => {}
         }

@@ -14,7 +14,8 @@ pub(crate) fn affected(state: &State, touched: &[Touched]) -> BTreeSet<NodeId> {
             Touched::Task(id, _) => state.task(id).and_then(|task| task.node_id.clone()),
             Touched::NodeHistory(id) | Touched::Node(id) => Some(id.clone()),
             Touched::Service(_) | Touched::Network(_) | Touched::Cluster => None,
-            Touched::NetworkKeys | Touched::Members(_) | Touched::NodeCertificate(_) => None,
+            Touched::NetworkKeys | Touched::NodeCertificate(_) => None,
+            Touched::Members(_) | Touched::Endpoint(_) => None,
         })
         .collect();
     if touched.contains(&Touched::NetworkKeys) {
@@ -31,24 +32,17 @@ pub(crate) fn networks(state: &State, touched: &[Touched]) -> BTreeSet<NetworkId
     let mut networks: BTreeSet<NetworkId> = BTreeSet::new();
     for object in touched {
         match object {
-            Touched::Task(id, _) => {
-                if let Some(task) = state.task(id) {
-                    let attached = task.networks_attachments.iter();
-                    networks.extend(attached.map(|attachment| attachment.network.id.clone()));
-                }
-            }
             Touched::Service(id) => {
                 if let Some(service) = state.service(id) {
                     let wanted = service.spec.task_template.networks.iter();
                     networks.extend(wanted.map(|network| network.target.clone()));
                 }
             }
-            Touched::Network(id) => {
+            Touched::Network(id) | Touched::Members(id) | Touched::Endpoint(id) => {
                 networks.insert(id.clone());
             }
-            Touched::Members(id) => {
-                networks.insert(id.clone());
-            }
+            // What a task does otherwise concerns its own node alone.
+            Touched::Task(..) => {}
             Touched::NodeHistory(_) | Touched::NetworkKeys | Touched::NodeCertificate(_) => {}
             // A node's address or MTU concerns whoever shares a network with it, and the MTU all; the
             // cluster's VXLAN port concerns all too.

@@ -16,6 +16,8 @@ use crate::{binaries, interrupt};
 const NAME: &str = "scale";
 const MANAGERS: usize = 3;
 const TASKS_PER_WORKER: usize = 10;
+/// Of each service.
+const REPLICAS: usize = 100;
 
 /// Options of `cargo xtask scale`.
 #[derive(Args)]
@@ -23,6 +25,9 @@ pub(crate) struct Options {
     /// Numbers of workers, each with a fresh swarm
     #[arg(long, value_delimiter = ',', default_values_t = [100, 300, 1000])]
     workers: Vec<usize>,
+    /// One service of so many tasks, instead of many small ones
+    #[arg(long)]
+    replicas: Option<usize>,
     #[command(flatten)]
     programs: binaries::Programs,
 }
@@ -37,7 +42,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut rows = Vec::new();
     println!("{}", header());
     for workers in &options.workers {
-        let row = measure(&dir, *workers).with_context(|| format!("{workers} workers"))?;
+        let row = measure(&dir, *workers, options.replicas)
+            .with_context(|| format!("{workers} workers"))?;
         println!("{}", line(&row));
         rows.push(row);
     }
@@ -45,7 +51,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn measure(dir: &Path, workers: usize) -> Result<Value> {
+fn measure(dir: &Path, workers: usize, replicas: Option<usize>) -> Result<Value> {
     // Of a run that could not clean up.
     Playground::down(NAME)?;
     let mut options = Playgrounds::new(NAME, &Binaries::in_dir(dir)?);
@@ -67,19 +73,20 @@ fn measure(dir: &Path, workers: usize) -> Result<Value> {
             processes(&node)?.daemon.with_context(|| format!("no swarmd on {}", node.name()))?;
         pids.push(pid.to_string());
     }
-    let tasks = workers * TASKS_PER_WORKER;
+    let tasks = replicas.unwrap_or(workers * TASKS_PER_WORKER);
+    let replicas = replicas.unwrap_or(REPLICAS);
     let mut load = Command::new("nsenter");
     load.args(["--target", &pids[0], "--net"]).arg(dir.join("swarm-bench")).arg("fleet");
     load.arg("--socket").arg(first.path_of("/run/swarmd/swarmd.sock")?);
     load.args(["--managers", &addresses.join(","), "--pids", &pids.join(",")]);
     load.args(["--token", token.trim(), "--workers", &workers.to_string()]);
-    load.args(["--tasks", &tasks.to_string()]);
+    load.args(["--tasks", &tasks.to_string(), "--replicas", &replicas.to_string()]);
     let text = output(&mut load)?;
     serde_json::from_str(&text).with_context(|| format!("no JSON: {text}"))
 }
 
 fn header() -> String {
-    "workers   tasks  join s  in force s  endpoint p50/p99/max ms  idle CPU %  idle MB  sessions lost".into()
+    "workers   tasks  join s  in force s  bystander p50/max ms  endpoint p50/p99/max ms  idle CPU %  idle MB  sessions lost".into()
 }
 
 fn line(row: &Value) -> String {
@@ -89,11 +96,16 @@ fn line(row: &Value) -> String {
         used.filter_map(|manager| manager[figure].as_f64()).fold(0.0, f64::max)
     };
     format!(
-        "{:>7} {:>7} {:>7.1} {:>11.1} {:>25} {:>11.1} {:>8.1} {:>14}",
+        "{:>7} {:>7} {:>7.1} {:>11.1} {:>21} {:>25} {:>11.1} {:>8.1} {:>14}",
         number("/workers"),
         number("/tasks"),
         number("/join_s"),
         number("/in_force_s"),
+        format!(
+            "{:.0}/{:.0}",
+            number("/bystander_scaled_ms/p50"),
+            number("/bystander_scaled_ms/max")
+        ),
         format!(
             "{:.0}/{:.0}/{:.0}",
             number("/endpoint_ms/p50"),

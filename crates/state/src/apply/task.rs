@@ -272,9 +272,6 @@ impl State {
         if let Some(node) = &task.node_id {
             cx.touch(Touched::NodeHistory(node.clone()));
         }
-        for attachment in &task.networks_attachments {
-            cx.touch(Touched::Network(attachment.network.id.clone()));
-        }
     }
 
     fn existing(&self, id: &TaskId) -> Result<Task, Rejected> {
@@ -285,6 +282,12 @@ impl State {
     fn save_task(&mut self, cx: &mut Context, mut task: Task) {
         task.meta.touch(cx.revision, cx.now);
         cx.touch(Touched::Task(task.id.clone(), task.service_id.clone()));
+        let before = self.task(&task.id).and_then(|before| self.endpoint_of(before));
+        if before != self.endpoint_of(&task) {
+            for attachment in &task.networks_attachments {
+                cx.touch(Touched::Endpoint(attachment.network.id.clone()));
+            }
+        }
         for network in self.tasks.put(task) {
             cx.touch(Touched::Members(network));
         }
