@@ -179,6 +179,10 @@ pub trait Runtime: Send + Sync {
     async fn stop(&self, id: &str, grace: Duration) -> Result<Exit, RuntimeError>;
     /// Removes all that is left of it.
     async fn delete(&self, id: &str) -> Result<(), RuntimeError>;
+    /// Keeps a note with it, for as long as it is there and the host is up; replaces the former one.
+    async fn note(&self, id: &str, note: Vec<u8>) -> Result<(), RuntimeError>;
+    /// The note kept with it.
+    async fn noted(&self, id: &str) -> Result<Option<Vec<u8>>, RuntimeError>;
     /// What it prints and has printed.
     async fn logs(&self, id: &str, options: LogOptions) -> Result<Logs, RuntimeError>;
     /// Starts a further process in it, which runs.
@@ -246,6 +250,14 @@ impl Runtime for swarm_runtime::Runtime {
 
     async fn delete(&self, id: &str) -> Result<(), RuntimeError> {
         self.delete(id).await
+    }
+
+    async fn note(&self, id: &str, note: Vec<u8>) -> Result<(), RuntimeError> {
+        self.note(id, note).await
+    }
+
+    async fn noted(&self, id: &str) -> Result<Option<Vec<u8>>, RuntimeError> {
+        self.noted(id).await
     }
 
     async fn logs(&self, id: &str, options: LogOptions) -> Result<Logs, RuntimeError> {

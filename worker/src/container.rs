@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use swarm_dns::LISTEN_ADDRESS;
 use swarm_images::ImageConfig;
-use swarm_model::{NetworkId, Task, TaskSpec};
+use swarm_model::{Assignment, NetworkId, TaskSpec};
 use swarm_overlay::{Interface, Sandbox};
 use swarm_runtime::ContainerSpec;
 
 /// The container of `task` on the layers of its image, to run in the network namespace `netns`.
 pub(crate) fn container(
-    task: &Task,
+    task: &Assignment,
     defaults: &ImageConfig,
     layers: Vec<PathBuf>,
     netns: PathBuf,
@@ -74,7 +74,7 @@ fn hosts(hostname: &str, addr: Option<Ipv4Addr>) -> String {
 /// The network namespace of `task`. `network` gives MTU and `--internal` of a network; none if the node
 /// is not told of it.
 pub(crate) fn sandbox(
-    task: &Task,
+    task: &Assignment,
     network: impl Fn(&NetworkId) -> Option<(u32, bool)>,
 ) -> Result<Sandbox, String> {
     let mut interfaces = Vec::new();

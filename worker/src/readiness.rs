@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use swarm_images::ImageConfig;
-use swarm_model::{Readiness, Task};
+use swarm_model::{Assignment, Readiness};
 use tokio::time::{Instant, sleep};
 
 use crate::adapters::Overlay;
@@ -44,7 +44,7 @@ enum Verdict {
 }
 
 /// The TCP ports that a task is expected to listen on.
-fn expected_ports(task: &Task, config: &ImageConfig) -> BTreeSet<u16> {
+fn expected_ports(task: &Assignment, config: &ImageConfig) -> BTreeSet<u16> {
     let (mut ranges, mut bad) = (Vec::new(), None);
     for exposed in &config.exposed_ports {
         match swarm_images::tcp_ports(exposed) {
@@ -73,7 +73,11 @@ fn each_once(mut ranges: Vec<RangeInclusive<u16>>) -> BTreeSet<u16> {
 
 impl Waiting {
     /// None if there is nothing to wait for.
-    pub(crate) fn of(task: &Task, config: &ImageConfig, started_at: SystemTime) -> Option<Waiting> {
+    pub(crate) fn of(
+        task: &Assignment,
+        config: &ImageConfig,
+        started_at: SystemTime,
+    ) -> Option<Waiting> {
         let timeout = Duration::from_nanos(task.ready_timeout);
         if timeout.is_zero() {
             return None;
@@ -130,7 +134,7 @@ impl Waiting {
     pub(crate) async fn until_ready(
         mut self,
         overlay: &dyn Overlay,
-        task: &Task,
+        task: &Assignment,
         say: impl Fn(),
     ) -> (Readiness, String) {
         match self.look(overlay, task, say).await {
@@ -147,7 +151,7 @@ impl Waiting {
     async fn look(
         &mut self,
         overlay: &dyn Overlay,
-        task: &Task,
+        task: &Assignment,
         say: impl Fn(),
     ) -> Result<Readiness, swarm_overlay::Error> {
         let mut listeners = overlay.listeners(task.id.as_str()).await?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::future::join_all;
-use swarm_model::{NodeView, Task, TaskId};
+use swarm_model::{Assignment, NodeView, TaskId};
 use swarm_runtime::{Adopted, ContainerState};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -68,7 +68,7 @@ impl Supervisor {
         self.unsettled.closed().await;
     }
 
-    fn have(&mut self, task: &Arc<Task>) {
+    fn have(&mut self, task: &Arc<Assignment>) {
         let order = Order::Have(Arc::clone(task));
         if let Some(orders) = self.orders.get(&task.id) {
             orders.send_replace(order);

@@ -8,7 +8,10 @@ use std::time::SystemTime;
 
 use swarm_dns::Scope;
 use swarm_images::Reference;
-use swarm_model::{ContainerStatus, NetworkId, Readiness, Task, TaskState, TaskStatus, Timestamp};
+use swarm_model::{
+    Assignment, ContainerStatus, NetworkId, Readiness, TaskState, TaskStatus, Timestamp, Wanted,
+    codec,
+};
 use swarm_runtime::{ContainerState, Exit, RuntimeError, StartError, Started};
 use tokio::sync::watch;
 
@@ -21,7 +24,7 @@ use crate::reporter::Reporter;
 #[derive(Clone)]
 pub(crate) enum Order {
     /// The task as the managers have it now.
-    Have(Arc<Task>),
+    Have(Arc<Assignment>),
     /// The managers have forgotten it: stop it if it runs, and remove all that is left of it.
     Forget,
 }
@@ -41,7 +44,7 @@ pub(crate) struct Tools {
 
 /// A task's supervisor.
 pub(crate) struct Supervised {
-    task: Arc<Task>,
+    task: Arc<Assignment>,
     orders: watch::Receiver<Order>,
     tools: Arc<Tools>,
     pid: i32,
@@ -65,7 +68,7 @@ impl Supervised {
     /// `found` is the container of this task that an earlier `swarmd` left. `unsettled` is dropped once it
     /// has said what became of that.
     pub(crate) async fn run(
-        task: Arc<Task>,
+        task: Arc<Assignment>,
         orders: watch::Receiver<Order>,
         tools: Arc<Tools>,
         found: Option<ContainerState>,
@@ -73,7 +76,7 @@ impl Supervised {
     ) {
         let mut this =
             Supervised { task, orders, tools, pid: 0, image: None, unsettled: Some(unsettled) };
-        if !this.task.is_finished() {
+        if this.task.wanted != Wanted::Keep {
             this.live(found).await;
         } else if matches!(found, Some(ContainerState::Running(_))) {
             this.unsettled = None;
@@ -91,13 +94,10 @@ impl Supervised {
                 self.unsettled = None;
                 Ok(waiting)
             }
-            // What became of it is what `wait` says, below.
+            // What became of it is what `wait` says, below: that the node was restarted, say.
             Some(ContainerState::Exited(_) | ContainerState::Starting) => Ok(None),
-            None if self.task.status.state >= TaskState::Starting => {
-                Err(Refusal::Failed("the container is gone: the node was restarted".into(), 137))
-            }
             None => {
-                self.unsettled = None; // nobody thinks that it runs
+                self.unsettled = None; // it never ran here, so nobody thinks that it does
                 self.start().await
             }
         };
@@ -148,7 +148,7 @@ impl Supervised {
         self.pid = started.pid;
         let waiting = Waiting::of(&self.task, &config, started.started_at);
         if waiting.is_none() {
-            self.report_running(Readiness::Unchecked, "started");
+            self.report_running(Readiness::Unchecked, "started").await;
         }
         Ok(waiting)
     }
@@ -180,14 +180,14 @@ impl Supervised {
         if let Err(e) = self.serve_names(&netns).await {
             tracing::error!("task {} runs on, but without DNS: {e}", self.task.name());
         }
-        if self.task.status.state == TaskState::Running {
-            self.tools.reporter.report(&self.task.id, self.task.status.clone());
+        if let Some(status) = self.noted().await {
+            self.report(status);
             return None;
         }
         let config = self.image.as_ref().map(|image| &image.config);
         let waiting = config.and_then(|c| Waiting::of(&self.task, c, started.started_at));
         if waiting.is_none() {
-            self.report_running(Readiness::Unchecked, "started");
+            self.report_running(Readiness::Unchecked, "started").await;
         }
         waiting
     }
@@ -230,7 +230,7 @@ impl Supervised {
             };
             let (readiness, message) =
                 waiting.until_ready(&*self.tools.overlay, &self.task, say).await;
-            self.report_running(readiness, &message);
+            self.report_running(readiness, &message).await;
         }
         std::future::pending().await
     }
@@ -308,15 +308,35 @@ impl Supervised {
     }
 
     fn report(&self, status: TaskStatus) {
-        // A state the managers know already is not news, and they take only news.
-        if status.state >= self.task.status.state {
-            self.tools.reporter.report(&self.task.id, status);
-        }
+        self.tools.reporter.report(&self.task.id, status);
     }
 
-    fn report_running(&self, readiness: Readiness, message: &str) {
+    /// Says that the task runs; the container's note has a later `swarmd` say the same, and not wait for it again.
+    async fn report_running(&self, readiness: Readiness, message: &str) {
         let status = self.status(TaskState::Running, message);
-        self.report(TaskStatus { readiness: Some(readiness), ..status });
+        let status = TaskStatus { readiness: Some(readiness), ..status };
+        let note = codec::encode(&status);
+        if let Err(e) = self.tools.runtime.note(self.task.id.as_str(), note).await {
+            tracing::warn!("task {}: {e}", self.task.name());
+        }
+        self.report(status);
+    }
+
+    /// What an earlier `swarmd` said when the task ran.
+    async fn noted(&self) -> Option<TaskStatus> {
+        let noted = self.tools.runtime.noted(self.task.id.as_str()).await;
+        let status = noted.map(|note| note.map(|note| codec::decode(&note)).transpose());
+        match status {
+            Ok(Ok(status)) => status,
+            Ok(Err(e)) => {
+                tracing::warn!("task {}: cannot read its note: {e}", self.task.name());
+                None
+            }
+            Err(e) => {
+                tracing::warn!("task {}: {e}", self.task.name());
+                None
+            }
+        }
     }
 
     fn status(&self, state: TaskState, message: &str) -> TaskStatus {
@@ -333,7 +353,7 @@ impl Supervised {
 
 fn tells_to_stop(order: &Order) -> bool {
     match order {
-        Order::Have(task) => task.desired_state > TaskState::Running,
+        Order::Have(task) => task.wanted != Wanted::Run,
         Order::Forget => true,
     }
 }

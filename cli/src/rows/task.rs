@@ -163,7 +163,7 @@ mod tests {
         Task {
             id: TaskId::from(format!("task{slot}{created}")),
             meta: Meta::created(1, moment),
-            spec: TaskSpec::default(),
+            spec: TaskSpec::default().into(),
             service_id: ServiceId::from("s"),
             service_name: "web".into(),
             slot,

@@ -50,7 +50,7 @@ pub(crate) fn task(id: &str, slot: u64, state: TaskState, created: i64) -> Value
     let task = Task {
         id: id.into(),
         meta: Meta::created(1, Timestamp(created)),
-        spec: TaskSpec::default(),
+        spec: TaskSpec::default().into(),
         service_id: "s1".into(),
         service_name: "web".into(),
         slot,

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::{EspKey, FeatureLevel, NetworkId, NodeId, ServiceId, Task, TaskId};
+use crate::{
+    Attachment, EspKey, FeatureLevel, NetworkId, NodeId, ServiceId, Task, TaskId, TaskSpec,
+    TaskState,
+};
 
 /// Everything one node is told, by key. Two views compare and differ item by item.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -52,7 +55,7 @@ pub enum Item {
     /// See [`ItemKey::Endpoint`].
     Endpoint(EndpointView),
     /// See [`ItemKey::Task`].
-    Task(Arc<Task>),
+    Task(Arc<Assignment>),
     /// See [`ItemKey::Tunnel`].
     Tunnel(TunnelView),
 }
@@ -66,6 +69,71 @@ impl Item {
             | Item::Endpoint(_)
             | Item::Task(_)
             | Item::Tunnel(_) => FeatureLevel::FIRST,
+        }
+    }
+}
+
+/// A task as its node is told of it: what to run, and what is wanted of it. Nothing that the node said itself is part of
+/// it: so a node is told nothing because of its own reports, but that the end of a task was heard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Assignment {
+    /// The task's id.
+    pub id: TaskId,
+    /// The service's name.
+    pub service_name: String,
+    /// The slot it fills.
+    pub slot: u64,
+    /// What it runs.
+    pub spec: Arc<TaskSpec>,
+    /// Its addresses.
+    pub networks_attachments: Vec<Attachment>,
+    /// As [`Task::ready_timeout`].
+    pub ready_timeout: u64,
+    /// What its node is to do with it.
+    pub wanted: Wanted,
+}
+
+impl Assignment {
+    /// The task's name, as [`Task::name`].
+    pub fn name(&self) -> String {
+        format!("{}.{}.{}", self.service_name, self.slot, self.id)
+    }
+}
+
+impl From<&Task> for Assignment {
+    fn from(task: &Task) -> Assignment {
+        Assignment {
+            id: task.id.clone(),
+            service_name: task.service_name.clone(),
+            slot: task.slot,
+            spec: Arc::clone(&task.spec),
+            networks_attachments: task.networks_attachments.clone(),
+            ready_timeout: task.ready_timeout,
+            wanted: Wanted::of(task),
+        }
+    }
+}
+
+/// What a node is to do with a task. Only additions are allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wanted {
+    /// Run it.
+    Run,
+    /// Stop it, and say so.
+    Stop,
+    /// It has ended, as the managers know: keep its logs until it is forgotten.
+    Keep,
+}
+
+impl Wanted {
+    /// What is wanted of `task`.
+    pub fn of(task: &Task) -> Wanted {
+        if task.is_finished() {
+            Wanted::Keep
+        } else if task.desired_state > TaskState::Running {
+            Wanted::Stop
+        } else {
+            Wanted::Run
         }
     }
 }
@@ -217,7 +285,7 @@ impl NodeView {
     }
 
     /// The tasks placed on the node.
-    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Assignment>> {
         self.items.values().filter_map(|item| match item {
             Item::Task(task) => Some(task),
             _ => None,

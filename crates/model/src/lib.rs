@@ -25,8 +25,8 @@ mod task;
 mod validate;
 
 pub use assignment::{
-    EndpointState, EndpointView, Item, ItemKey, NetworkView, NodeView, SecurityAssociation,
-    ServiceView, TunnelView, ViewDelta,
+    Assignment, EndpointState, EndpointView, Item, ItemKey, NetworkView, NodeView,
+    SecurityAssociation, ServiceView, TunnelView, ViewDelta, Wanted,
 };
 pub use cluster::{
     Cluster, ClusterSpec, EncryptionConfig, JoinTokens, ManagerLock, RootCaDocument, RootRotation,

@@ -1,6 +1,8 @@
 //! Tasks: one run of a service's container on a node. Tasks are one-shot; a replacement is a new task
 //! in the same slot.
 
+use std::sync::Arc;
+
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
@@ -16,8 +18,8 @@ pub struct Task {
     /// Version and times.
     #[serde(flatten)]
     pub meta: Meta,
-    /// What it runs: the service's template when the task was created.
-    pub spec: TaskSpec,
+    /// What it runs: the service's template when the task was created; shared by the tasks made of it.
+    pub spec: Arc<TaskSpec>,
     /// The service it belongs to.
     #[serde(rename = "ServiceID")]
     pub service_id: ServiceId,

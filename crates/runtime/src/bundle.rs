@@ -55,6 +55,12 @@ impl Bundle {
         Self { dir: run_dir.join(id), data: state_dir.join(id) }
     }
 
+    /// Makes sure that the container is known to have been here even after a loss of power.
+    pub(crate) fn sync(&self) -> Result<(), RuntimeError> {
+        let Some(parent) = self.data.parent() else { return Ok(()) };
+        swarm_durable::sync_folder(parent).at("sync", parent)
+    }
+
     /// Makes the directories and writes what the shim and the container read.
     pub(crate) fn create(&self, manifest: &Manifest) -> Result<(), RuntimeError> {
         for dir in [&self.dir, &self.data] {
@@ -95,6 +101,24 @@ impl Bundle {
     /// An [`Exit`], once it has ended.
     pub(crate) fn exit(&self) -> PathBuf {
         self.dir.join("exit.json")
+    }
+
+    /// Of the daemon's user: see [`crate::Runtime::note`].
+    fn note(&self) -> PathBuf {
+        self.dir.join("note")
+    }
+
+    pub(crate) fn write_note(&self, note: &[u8]) -> Result<(), RuntimeError> {
+        let path = self.note();
+        swarm_durable::replace_unsynced(&path, note, 0o600).at("write", &path)
+    }
+
+    pub(crate) fn read_note(&self) -> Result<Option<Vec<u8>>, RuntimeError> {
+        let path = self.note();
+        match fs::read(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            other => other.map(Some).at("read", &path),
+        }
     }
 
     /// What the shim says when it should not say anything.

@@ -171,6 +171,25 @@ impl Runtime {
         joined(tokio::spawn(async move { inner.delete(&container).await }).await)?
     }
 
+    /// Keeps a note with a container, for as long as it is there and the machine is up: a later daemon finds it. It
+    /// replaces the former one.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`], or if it cannot be written.
+    pub async fn note(&self, id: &str, note: Vec<u8>) -> Result<(), RuntimeError> {
+        let container = self.inner.get(id)?;
+        blocking(move || container.bundle.write_note(&note)).await
+    }
+
+    /// The note kept with a container; none if there is none.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotFound`], or if it cannot be read.
+    pub async fn noted(&self, id: &str) -> Result<Option<Vec<u8>>, RuntimeError> {
+        let container = self.inner.get(id)?;
+        blocking(move || container.bundle.read_note()).await
+    }
+
     /// All containers, in order of their ids.
     pub fn list(&self) -> Vec<Adopted> {
         let mut list: Vec<Adopted> =

@@ -98,7 +98,11 @@ async fn launch(
     .await?;
     let shim = Watched::new(pidfd)
         .map_err(|source| RuntimeError::System { action: "watch the shim", source })?;
-    let outcome = match timeout(PATIENCE, hear(bundle, pipe)).await {
+    // Meanwhile: after a loss of power it must be known that a container which was said to run was here.
+    let directories = bundle.clone();
+    let synced = blocking(move || directories.sync());
+    let (heard, synced) = tokio::join!(timeout(PATIENCE, hear(bundle, pipe)), synced);
+    let outcome = match heard {
         Ok(Ok(Report::Started { init, started_at })) => opened(init).map(|fd| {
             let started = Started { pid: init.pid, started_at };
             (fd, started)
@@ -110,7 +114,7 @@ async fn launch(
             PATIENCE.as_secs()
         ))),
     };
-    match outcome {
+    match outcome.and_then(|started| synced.map(|()| started).map_err(StartError::from)) {
         Ok((init, started)) => Ok((shim, init, started)),
         Err(e) => {
             // It has ended or must: nothing of a failed start stays. Its container is killed with the cgroup.

@@ -32,8 +32,13 @@ async fn containers_go_on_and_are_taken_over() {
     };
     nix::unistd::mkfifo(&world.layer().join("tmp/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let started = world.start_by_earlier_daemon(&spec).await;
+    for note in ["first", "last"] {
+        world.runtime.adopt().await.unwrap();
+        world.runtime.note("x", note.into()).await.unwrap();
+    }
     let adopted = restart(&mut world).await;
     assert_eq!(adopted.len(), 1);
+    assert_eq!(world.runtime.noted("x").await.unwrap().as_deref(), Some(&b"last"[..]));
     assert_eq!((adopted[0].id.as_str(), &adopted[0].labels), ("x", &spec.labels));
     assert_eq!(adopted[0].state, ContainerState::Running(started));
     assert!(alive(started.pid));

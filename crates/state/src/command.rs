@@ -351,6 +351,8 @@ pub enum Touched {
     Members(NetworkId),
     /// What the nodes in a network are told of a task.
     Endpoint(NetworkId),
+    /// What a node is told of one of its tasks.
+    Assignment(NodeId),
     /// The certificate of a node.
     NodeCertificate(NodeId),
 }

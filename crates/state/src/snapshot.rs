@@ -6,7 +6,9 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use swarm_model::{Cluster, KeyRing, Network, NetworkId, Node, Service, Task, codec};
+use swarm_model::{
+    Cluster, KeyRing, Network, NetworkId, Node, Service, ServiceId, Task, TaskSpec, codec,
+};
 
 use crate::ipam::AddressPool;
 use crate::tables::State;
@@ -78,7 +80,15 @@ impl State {
             }
             state.put_service(Arc::unwrap_or_clone(service));
         }
+        let mut specs: BTreeMap<ServiceId, Arc<TaskSpec>> = BTreeMap::new();
         for task in document.tasks {
+            let mut task = Arc::unwrap_or_clone(task);
+            // Tasks shared it when they were encoded.
+            let shared =
+                specs.entry(task.service_id.clone()).or_insert_with(|| Arc::clone(&task.spec));
+            if **shared == *task.spec {
+                task.spec = Arc::clone(shared);
+            }
             if !task.is_finished() {
                 for attachment in &task.networks_attachments {
                     for addr in &attachment.addresses {
@@ -86,7 +96,7 @@ impl State {
                     }
                 }
             }
-            state.tasks.put(Arc::unwrap_or_clone(task));
+            state.tasks.put(task);
         }
         Ok(state)
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use swarm_model::{
-    EndpointState, EndpointView, Item, ItemKey, Network, NetworkId, NetworkView, NodeId, NodeView,
-    Service, ServiceView, Task,
+    Assignment, EndpointState, EndpointView, Item, ItemKey, Network, NetworkId, NetworkView,
+    NodeId, NodeView, Service, ServiceView, Task,
 };
 
 use crate::tables::State;
@@ -31,7 +31,8 @@ impl State {
     pub fn own_items(&self, node: &NodeId) -> BTreeMap<ItemKey, Item> {
         // A finished task stays in its node's view as long as it is remembered: so do its logs.
         let tasks = self.tasks_on(node).chain(self.ended_on(node));
-        tasks.map(|task| (ItemKey::Task(task.id.clone()), Item::Task(Arc::clone(task)))).collect()
+        let assignment = |task: &Task| Item::Task(Arc::new(Assignment::from(task)));
+        tasks.map(|task| (ItemKey::Task(task.id.clone()), assignment(task))).collect()
     }
 
     /// What all nodes with tasks in a network are told of it; nothing if there is no such network.

@@ -80,6 +80,7 @@ async fn concerns(
             | Touched::NodeHistory(_)
             | Touched::Members(_)
             | Touched::Endpoint(_)
+            | Touched::Assignment(_)
             | Touched::NetworkKeys
             | Touched::NodeCertificate(_) => false,
         });
@@ -98,7 +99,7 @@ pub(crate) fn progress(state: &State, heard: &Heard, id: &ServiceId, revision: u
     let active: Vec<&Arc<Task>> = tasks.iter().copied().filter(|task| task.holds_slot()).collect();
     let alive =
         |task: &Task| task.node_id.is_none() || state.node_of(task).is_some_and(|n| n.is_alive());
-    let runs = |task: &&&Arc<Task>| task.spec == service.spec.task_template && state.runs(task);
+    let runs = |task: &&&Arc<Task>| *task.spec == service.spec.task_template && state.runs(task);
     let running = active.iter().filter(runs).count() as u64;
     let leaving = tasks.iter().filter(|t| !t.holds_slot() && !t.is_finished() && alive(t));
     let nodes = holders(state, service);
@@ -168,7 +169,7 @@ fn completed(service: &Service, tasks: &[&Arc<Task>]) -> u64 {
     let done = |task: &&Arc<Task>| {
         task.status.state == TaskState::Complete
             && task.withdrawn.is_none()
-            && task.spec == service.spec.task_template
+            && *task.spec == service.spec.task_template
     };
     latest.into_values().filter(done).count() as u64
 }
@@ -195,7 +196,7 @@ fn failure(service: &Service, tasks: &[&Arc<Task>]) -> String {
     }
     let failed = latest_by_slot(tasks).into_values().find(|task| {
         matches!(task.status.state, TaskState::Failed | TaskState::Rejected)
-            && task.spec == service.spec.task_template
+            && *task.spec == service.spec.task_template
     });
     let text = |task: &Arc<Task>| format!("task {} failed: {}", task.name(), task.status.err);
     failed.map(text).unwrap_or_default()

@@ -226,6 +226,7 @@ pub(crate) fn note_applied(state: &State, applied: &Applied, agenda: &mut Agenda
             | Touched::NodeHistory(_)
             | Touched::Members(_)
             | Touched::Endpoint(_)
+            | Touched::Assignment(_)
             | Touched::NetworkKeys
             | Touched::NodeCertificate(_) => {}
         }

@@ -11,8 +11,11 @@ pub(crate) fn affected(state: &State, touched: &[Touched]) -> BTreeSet<NodeId> {
     let mut nodes: BTreeSet<NodeId> = touched
         .iter()
         .filter_map(|object| match object {
-            Touched::Task(id, _) => state.task(id).and_then(|task| task.node_id.clone()),
-            Touched::NodeHistory(id) | Touched::Node(id) => Some(id.clone()),
+            Touched::NodeHistory(id) | Touched::Node(id) | Touched::Assignment(id) => {
+                Some(id.clone())
+            }
+            // What its node reports of a task, that node knows.
+            Touched::Task(..) => None,
             Touched::Service(_) | Touched::Network(_) | Touched::Cluster => None,
             Touched::NetworkKeys | Touched::NodeCertificate(_) => None,
             Touched::Members(_) | Touched::Endpoint(_) => None,
@@ -41,8 +44,8 @@ pub(crate) fn networks(state: &State, touched: &[Touched]) -> BTreeSet<NetworkId
             Touched::Network(id) | Touched::Members(id) | Touched::Endpoint(id) => {
                 networks.insert(id.clone());
             }
-            // What a task does otherwise concerns its own node alone.
-            Touched::Task(..) => {}
+            // What concerns others, or its node, is touched besides.
+            Touched::Task(..) | Touched::Assignment(_) => {}
             Touched::NodeHistory(_) | Touched::NetworkKeys | Touched::NodeCertificate(_) => {}
             // A node's address or MTU concerns whoever shares a network with it, and the MTU all; the
             // cluster's VXLAN port concerns all too.

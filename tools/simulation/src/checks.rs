@@ -153,7 +153,7 @@ pub(crate) fn settled(ledger: &Ledger, nodes: &[Node]) -> Result<(), String> {
         let running = state.tasks_of(&service.id).filter(|task| {
             task.is_wanted()
                 && task.status.state == TaskState::Running
-                && task.spec == service.spec.task_template
+                && *task.spec == service.spec.task_template
                 && state.node_of(task).is_some_and(|node| node.is_alive())
         });
         let (running, wanted) = (running.count() as u64, service.replicas());

@@ -55,6 +55,7 @@ const EXPOSED: u16 = 80;
 
 struct Container {
     state: watch::Sender<ContainerState>,
+    note: Option<Vec<u8>>,
     server: Server,
 }
 
@@ -83,6 +84,7 @@ impl Container {
     fn new(random: &mut Random) -> Container {
         Container {
             state: watch::Sender::new(ContainerState::Starting),
+            note: None,
             server: Server::draw(random),
         }
     }
@@ -175,7 +177,10 @@ impl Kernel {
         let mut inner = self.lock();
         inner.networks.clear();
         inner.sandboxes.clear();
-        inner.containers.clear();
+        let ids: Vec<String> = inner.containers.keys().cloned().collect();
+        for id in ids {
+            inner.end(&id, 137);
+        }
         inner.changes += 1;
         self.balancer.reboot();
     }
@@ -427,6 +432,19 @@ impl Runtime for Kernel {
         inner.changes += 1;
         inner.containers.remove(id);
         Ok(())
+    }
+
+    async fn note(&self, id: &str, note: Vec<u8>) -> Result<(), RuntimeError> {
+        match self.lock().containers.get_mut(id) {
+            Some(container) => container.note = Some(note),
+            None => return Err(RuntimeError::NotFound(id.to_owned())),
+        }
+        Ok(())
+    }
+
+    async fn noted(&self, id: &str) -> Result<Option<Vec<u8>>, RuntimeError> {
+        self.container(id)?;
+        Ok(self.lock().containers.get(id).and_then(|container| container.note.clone()))
     }
 
     /// It prints nothing.

@@ -1,41 +1,37 @@
 //! What a task and its image make of a container.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
-use swarm_model::{Attachment, AttachmentNetwork, Meta, TaskState, TaskStatus};
+use swarm_model::{Attachment, AttachmentNetwork, Wanted};
 
 use super::*;
 
-fn task() -> Task {
-    Task {
+fn task() -> Assignment {
+    Assignment {
         id: "0123456789abcdefghijklmno".into(),
-        meta: Meta::default(),
-        spec: TaskSpec::default(),
-        service_id: "service".into(),
         service_name: "web".into(),
         slot: 1,
-        node_id: Some("node".into()),
-        status: TaskStatus::default(),
-        desired_state: TaskState::Running,
+        spec: TaskSpec::default().into(),
         networks_attachments: vec![],
-        withdrawn: None,
-        superseded: None,
         ready_timeout: 0,
+        wanted: Wanted::Run,
     }
 }
 
-fn attached(networks: &[(&str, &str)]) -> Task {
+fn attached(networks: &[(&str, &str)]) -> Assignment {
     let attachment = |(id, addr): &(&str, &str)| Attachment {
         network: AttachmentNetwork { id: (*id).into() },
         addresses: vec![addr.parse().unwrap()],
     };
-    Task { networks_attachments: networks.iter().map(attachment).collect(), ..task() }
+    Assignment { networks_attachments: networks.iter().map(attachment).collect(), ..task() }
 }
 
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-fn made(task: &Task, defaults: &ImageConfig) -> ContainerSpec {
+fn made(task: &Assignment, defaults: &ImageConfig) -> ContainerSpec {
     container(task, defaults, vec!["/layer".into()], "/run/netns/t".into())
 }
 
@@ -53,8 +49,9 @@ fn command_lines_follow_dockers_rule() {
         ("other", "mine", "other mine"),
     ] {
         let mut task = task();
-        task.spec.container_spec.command = words(command);
-        task.spec.container_spec.args = words(args);
+        let spec = Arc::make_mut(&mut task.spec);
+        spec.container_spec.command = words(command);
+        spec.container_spec.args = words(args);
         assert_eq!(made(&task, &image).args, words(expected), "{command:?} {args:?}");
     }
 }
@@ -71,9 +68,10 @@ fn what_the_service_says_goes_before_what_the_image_says() {
     let made_by_default = made(&task(), &image);
     assert_eq!((made_by_default.cwd.as_str(), made_by_default.user.as_str()), ("/image", "www"));
     let mut task = task();
-    task.spec.container_spec.env = words("B=2");
-    task.spec.container_spec.dir = "/mine".into();
-    task.spec.container_spec.user = "me".into();
+    let spec = Arc::make_mut(&mut task.spec);
+    spec.container_spec.env = words("B=2");
+    spec.container_spec.dir = "/mine".into();
+    spec.container_spec.user = "me".into();
     let made = made(&task, &image);
     assert_eq!(made.env, words("A=1 B=1 B=2"), "of doubled names the runtime takes the last");
     assert_eq!((made.cwd.as_str(), made.user.as_str()), ("/mine", "me"));
@@ -83,15 +81,15 @@ fn what_the_service_says_goes_before_what_the_image_says() {
 #[test]
 fn no_limit_is_not_a_limit_of_nothing() {
     let mut task = task();
-    let limits_of = |task: &Task| {
+    let limits_of = |task: &Assignment| {
         let made = made(task, &ImageConfig::default());
         (made.cpu_limit, made.memory_limit)
     };
     assert_eq!(limits_of(&task), (None, None));
-    task.spec.resources.limits.nano_cpus = 500_000_000;
-    task.spec.resources.limits.memory_bytes = 64 << 20;
+    let limits = &mut Arc::make_mut(&mut task.spec).resources.limits;
+    (limits.nano_cpus, limits.memory_bytes) = (500_000_000, 64 << 20);
     assert_eq!(limits_of(&task), (Some(500_000_000), Some(64 << 20)));
-    task.spec.resources.limits.memory_bytes = u64::MAX;
+    Arc::make_mut(&mut task.spec).resources.limits.memory_bytes = u64::MAX;
     assert_eq!(limits_of(&task).1, None, "more than the kernel can count is no limit");
 }
 

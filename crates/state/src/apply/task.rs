@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use swarm_model::{
     Attachment, AttachmentNetwork, Meta, NetworkId, Node, NodeId, Readiness, Service, ServiceId,
-    Task, TaskId, TaskState, TaskStatus,
+    Task, TaskId, TaskSpec, TaskState, TaskStatus, Wanted,
 };
 
 use super::Context;
@@ -36,7 +36,7 @@ impl State {
         let mut task = Task {
             id,
             meta: Meta::created(cx.revision, cx.now),
-            spec: service.spec.task_template.clone(),
+            spec: self.template(service),
             service_id: service_id.clone(),
             service_name: service.spec.name.clone(),
             slot,
@@ -60,6 +60,14 @@ impl State {
         }
         self.save_task(cx, task);
         Ok(())
+    }
+
+    /// The template of new tasks, shared with the tasks there are.
+    fn template(&self, service: &Service) -> Arc<TaskSpec> {
+        let template = &service.spec.task_template;
+        let known = self.tasks_of(&service.id).next().map(|task| &task.spec);
+        let known = known.filter(|known| ***known == *template);
+        known.map_or_else(|| Arc::new(template.clone()), Arc::clone)
     }
 
     pub(super) fn allocate_task(&mut self, cx: &mut Context, id: &TaskId) -> Result<(), Rejected> {
@@ -159,7 +167,7 @@ impl State {
     /// A task waited in vain: further ones of its template need not.
     fn note_silence(&mut self, cx: &mut Context, task: &Task) {
         let Some(service) = self.service(&task.service_id) else { return };
-        let current = task.spec == service.spec.task_template
+        let current = *task.spec == service.spec.task_template
             && task.ready_timeout == nanoseconds(service.ready_timeout());
         if current {
             let service = Service { silent: true, ..(**service).clone() };
@@ -282,16 +290,27 @@ impl State {
     fn save_task(&mut self, cx: &mut Context, mut task: Task) {
         task.meta.touch(cx.revision, cx.now);
         cx.touch(Touched::Task(task.id.clone(), task.service_id.clone()));
-        let before = self.task(&task.id).and_then(|before| self.endpoint_of(before));
-        if before != self.endpoint_of(&task) {
+        let before = self.task(&task.id).map(|before| (self.endpoint_of(before), told(before)));
+        let (endpoint, assignment) = before.unwrap_or_default();
+        if endpoint != self.endpoint_of(&task) {
             for attachment in &task.networks_attachments {
                 cx.touch(Touched::Endpoint(attachment.network.id.clone()));
             }
+        }
+        if let Some(node) = &task.node_id
+            && assignment != told(&task)
+        {
+            cx.touch(Touched::Assignment(node.clone()));
         }
         for network in self.tasks.put(task) {
             cx.touch(Touched::Members(network));
         }
     }
+}
+
+/// What the node of a task is told of it that may change.
+fn told(task: &Task) -> Option<Wanted> {
+    task.node_id.as_ref().map(|_| Wanted::of(task))
 }
 
 /// Gives a pending task a node.

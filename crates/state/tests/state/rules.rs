@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use crate::support::{description, network_id, node_id, service_id, task_id};
+use crate::support::{
+    description, network_id, node_id, service_id, task_id, two_nodes_on_a_network,
+};
 use swarm_model::{
     EndpointState, Item, ItemKey, NetworkAttachmentConfig, NetworkSpec, NodeRole, NodeState,
     ServiceSpec, TaskState, TaskStatus, Timestamp, UpdateState, UpdateStatus,
@@ -323,6 +325,24 @@ fn a_service_that_leaves_a_network_says_which() {
     world.ok(Change::RemoveService { id: service_id(0) });
     world.ok(Change::PurgeService { id: service_id(0) });
     assert!(world.touched.contains(&Touched::Network(network_id(1))), "{:?}", world.touched);
+}
+
+#[test]
+fn a_report_touches_nothing_but_its_task_until_others_are_to_know() {
+    let mut world = World { state: State::new(), touched: vec![] };
+    two_nodes_on_a_network().into_iter().for_each(|change| world.ok(change));
+    let task = Touched::Task(task_id(0), service_id(0));
+    for state in [TaskState::Accepted, TaskState::Starting] {
+        world.report(0, state);
+        assert_eq!(world.touched, std::slice::from_ref(&task));
+    }
+    let endpoint = Touched::Endpoint(network_id(0));
+    world.report(0, TaskState::Running);
+    assert_eq!(world.touched, [task.clone(), endpoint.clone()]);
+    // Its node is to keep what is left of it.
+    world.report(0, TaskState::Failed);
+    let (assignment, members) = (Touched::Assignment(node_id(0)), Touched::Members(network_id(0)));
+    assert_eq!(world.touched, [task, endpoint, assignment, members]);
 }
 
 #[test]

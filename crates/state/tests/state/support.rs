@@ -182,6 +182,43 @@ pub(crate) fn tls_info(key: &str) -> TlsInfo {
     }
 }
 
+/// A service with a task on each of two nodes, in one network.
+pub(crate) fn two_nodes_on_a_network() -> Vec<Change> {
+    let network =
+        NetworkSpec { name: "blue".into(), driver: "overlay".into(), ..NetworkSpec::default() };
+    let mut service = ServiceSpec { name: "web".into(), ..ServiceSpec::default() };
+    let attachment = NetworkAttachmentConfig { target: network_id(0), aliases: vec![] };
+    service.task_template.networks = vec![attachment];
+    service.task_template.container_spec.image = "busybox".into();
+    let id = service_id(0);
+    let mut changes = vec![Change::CreateCluster(Box::new(cluster()))];
+    changes.push(Change::CreateNetwork { id: network_id(0), spec: network });
+    changes.push(Change::CreateService { id: id.clone(), spec: Box::new(service) });
+    for n in 0..2 {
+        let (node, task) = (node_id(n), task_id(n));
+        let (hostname, addr) = (format!("host{n}"), format!("192.0.2.{n}:2377"));
+        let engine = Default::default();
+        changes.push(Change::AddNode {
+            id: node.clone(),
+            role: NodeRole::Worker,
+            hostname,
+            addr,
+            engine,
+        });
+        let description = Box::new(description(n, 1500, false, vec![]));
+        let addr = format!("192.0.2.{n}");
+        changes.push(Change::DescribeNode { id: node.clone(), description, addr });
+        changes.push(Change::CreateTask {
+            id: task.clone(),
+            service: id.clone(),
+            slot: n.into(),
+            node: None,
+        });
+        changes.push(Change::AssignTask { id: task, node });
+    }
+    changes
+}
+
 fn options(encrypted: bool) -> Labels {
     encrypted.then(|| (ENCRYPTED_OPTION.to_owned(), String::new())).into_iter().collect()
 }

@@ -80,7 +80,7 @@ pub(super) fn heed_joining(state: &State, facts: &Facts, plan: &mut Plan) {
             Change::CreateTask { service, node: Some(node), .. } => {
                 (state.service(service).map(|service| &service.spec.task_template), node)
             }
-            Change::AssignTask { id, node } => (state.task(id).map(|task| &task.spec), node),
+            Change::AssignTask { id, node } => (state.task(id).map(|task| &*task.spec), node),
             _ => continue,
         };
         for network in spec.iter().flat_map(|spec| &spec.networks) {

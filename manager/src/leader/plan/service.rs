@@ -170,7 +170,7 @@ fn restart(service: &Service, last: &Task) -> Restart {
     let ordered = service.update_status.as_ref().is_some_and(|update| {
         update.state == UpdateState::Updating && last.meta.created_at < update.started_at
     });
-    if ordered || last.spec != service.spec.task_template {
+    if ordered || *last.spec != service.spec.task_template {
         return Restart::At(Timestamp::default());
     }
     let policy = &service.spec.task_template.restart_policy;
@@ -204,7 +204,7 @@ fn update(
         let status = UpdateStatus { state, message, completed_at, ..status.clone() };
         plan.push(Change::SetUpdateStatus { id: service.id.clone(), status });
     };
-    let current = |task: &Task| task.spec == service.spec.task_template;
+    let current = |task: &Task| *task.spec == service.spec.task_template;
     let (done, failed): (Vec<&Arc<Task>>, Vec<&Arc<Task>>) = slots
         .values()
         .filter_map(Slot::ended_by_itself)

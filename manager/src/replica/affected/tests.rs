@@ -1,8 +1,8 @@
 //! No node whose view changed is forgotten.
 
 use proptest::prelude::*;
-use swarm_model::{NodeView, Timestamp};
-use swarm_state::Command;
+use swarm_model::{NodeView, TaskState, TaskStatus, Timestamp};
+use swarm_state::{Change, Command};
 
 use super::*;
 use crate::support;
@@ -10,6 +10,33 @@ use crate::support;
 fn views(state: &State) -> Vec<(NodeId, NodeView)> {
     // Nodes that were removed are told of it too.
     (0..4).map(support::node_id).map(|id| (id.clone(), state.node_view(&id))).collect()
+}
+
+/// A batch of changes that must take effect, and whom it concerns.
+fn concerned(state: &mut State, changes: Vec<Change>) -> (BTreeSet<NodeId>, BTreeSet<NetworkId>) {
+    let revision = state.revision() + 1;
+    let (results, touched) = state.apply(revision, Command { now: Timestamp(1), changes });
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    (affected(state, &touched), networks(state, &touched))
+}
+
+#[test]
+fn what_a_node_reports_it_is_not_told() {
+    let mut state = State::new();
+    concerned(&mut state, support::two_nodes_on_a_network());
+    let report = |state| {
+        let status = TaskStatus { state, ..TaskStatus::default() };
+        vec![Change::ReportTask { id: support::task_id(0), status }]
+    };
+    let nobody = (BTreeSet::new(), BTreeSet::new());
+    for on_its_way in [TaskState::Accepted, TaskState::Preparing, TaskState::Starting] {
+        assert_eq!(concerned(&mut state, report(on_its_way)), nobody, "{on_its_way}");
+    }
+    let both: BTreeSet<NodeId> = [0, 1].map(support::node_id).into();
+    let network = BTreeSet::from([support::network_id(0)]);
+    // It can be called from now on.
+    assert_eq!(concerned(&mut state, report(TaskState::Running)), (both, network));
+    assert_eq!(concerned(&mut state, report(TaskState::Running)), nobody, "said again");
 }
 
 proptest! {

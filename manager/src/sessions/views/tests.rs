@@ -1,9 +1,7 @@
 //! What a node makes of the changes it is told is its view.
 
 use proptest::prelude::*;
-use swarm_model::{
-    FeatureLevel, NetworkAttachmentConfig, NetworkSpec, NodeRole, ServiceSpec, Timestamp, codec,
-};
+use swarm_model::{FeatureLevel, Timestamp, codec};
 use swarm_raft::{Committed, StateMachine};
 use swarm_state::{Change, Command};
 
@@ -63,42 +61,6 @@ proptest! {
     }
 }
 
-/// A service with a task on each of two nodes, in one network.
-fn two_nodes_on_a_network() -> Vec<Change> {
-    let network =
-        NetworkSpec { name: "blue".into(), driver: "overlay".into(), ..NetworkSpec::default() };
-    let mut service = ServiceSpec { name: "web".into(), ..ServiceSpec::default() };
-    let attachment = NetworkAttachmentConfig { target: support::network_id(0), aliases: vec![] };
-    service.task_template.networks = vec![attachment];
-    service.task_template.container_spec.image = "busybox".into();
-    let id = support::service_id(0);
-    let mut changes = vec![Change::CreateCluster(Box::new(support::cluster()))];
-    changes.push(Change::CreateNetwork { id: support::network_id(0), spec: network });
-    changes.push(Change::CreateService { id: id.clone(), spec: Box::new(service) });
-    for n in 0..2 {
-        let (node, task) = (support::node_id(n), support::task_id(n));
-        let (hostname, addr) = (format!("host{n}"), format!("192.0.2.{n}:2377"));
-        changes.push(Change::AddNode {
-            id: node.clone(),
-            role: NodeRole::Worker,
-            hostname,
-            addr,
-            engine: Default::default(),
-        });
-        let description = Box::new(support::description(n, 1500, false, vec![]));
-        let addr = format!("192.0.2.{n}");
-        changes.push(Change::DescribeNode { id: node.clone(), description, addr });
-        changes.push(Change::CreateTask {
-            id: task.clone(),
-            service: id.clone(),
-            slot: n.into(),
-            node: None,
-        });
-        changes.push(Change::AssignTask { id: task, node });
-    }
-    changes
-}
-
 /// Applies changes that must all take effect.
 fn apply(replica: &mut Replica, revision: u64, changes: Vec<Change>) {
     let command = Command { now: Timestamp(1), changes };
@@ -113,7 +75,7 @@ fn apply(replica: &mut Replica, revision: u64, changes: Vec<Change>) {
 fn nodes_on_a_network_share_what_they_are_told_of_it() {
     let (store, mut replica) = Store::new(Dialect::own());
     let views = Views::new(store.clone());
-    apply(&mut replica, 1, two_nodes_on_a_network());
+    apply(&mut replica, 1, support::two_nodes_on_a_network());
     let [(_, a), (_, b)] = [0, 1].map(|n| views.changes(&support::node_id(n), None));
     assert_eq!(a.networks.len(), 1);
     let same =
@@ -124,7 +86,7 @@ fn nodes_on_a_network_share_what_they_are_told_of_it() {
     apply(&mut replica, 2, vec![withdraw]);
     let [(delta, a), (_, b)] =
         [(0, &a), (1, &b)].map(|(n, told)| views.changes(&support::node_id(n), Some(told)));
-    assert_eq!(delta.upsert.len(), 2, "the task and its endpoint: {delta:?}");
+    assert_eq!(delta.upsert.len(), 1, "its endpoint; what the node is to do stays: {delta:?}");
     assert!(same(&a, &b));
     let (nothing, again) = views.changes(&support::node_id(0), Some(&a));
     assert!(nothing.is_empty() && same(&a, &again));

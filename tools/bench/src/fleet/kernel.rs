@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use swarm_model::{EndpointState, Item, ItemKey, NetworkId, TaskId, TaskState, ViewDelta};
+use swarm_model::{EndpointState, Item, ItemKey, NetworkId, TaskId, TaskState, ViewDelta, Wanted};
 
 /// A worker's tasks and endpoints.
 #[derive(Default)]
@@ -44,18 +44,18 @@ impl Kernel {
                     let ready = endpoint.state == EndpointState::Ready;
                     self.endpoints.insert(hash(key), ready);
                 }
-                (ItemKey::Task(id), Item::Task(task)) if !task.is_finished() => {
-                    let wanted = task.desired_state <= TaskState::Running;
-                    if wanted {
-                        self.tasks.insert(id.clone());
-                    } else {
+                (ItemKey::Task(id), Item::Task(task)) => match task.wanted {
+                    Wanted::Run => {
+                        if self.tasks.insert(id.clone()) {
+                            news.reports.push((id.clone(), TaskState::Running));
+                        }
+                    }
+                    Wanted::Stop => {
                         self.tasks.remove(id);
+                        news.reports.push((id.clone(), TaskState::Shutdown));
                     }
-                    let state = if wanted { TaskState::Running } else { TaskState::Shutdown };
-                    if task.status.state < state {
-                        news.reports.push((id.clone(), state));
-                    }
-                }
+                    Wanted::Keep => drop(self.tasks.remove(id)),
+                },
                 _ => {}
             }
         }

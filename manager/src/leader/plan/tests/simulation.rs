@@ -153,7 +153,7 @@ fn check_converged(world: &World) {
         assert_eq!(world.running(id).len() as u64, service.replicas());
         let update = service.update_status.as_ref().map(|update| update.state);
         assert!(update != Some(UpdateState::Updating));
-        let current = |task: &Arc<Task>| task.spec == service.spec.task_template;
+        let current = |task: &Arc<Task>| *task.spec == service.spec.task_template;
         assert!(update == Some(UpdateState::Paused) || world.running(id).iter().all(current));
         for slot in 1..=10 {
             let ended = world.state.tasks_of(&service.id).filter(|t| t.is_finished());

@@ -13,7 +13,7 @@ fn state_of(world: &World) -> UpdateState {
 
 fn fresh(world: &World) -> usize {
     let template = world.get("web").spec.task_template.clone();
-    world.running("web").iter().filter(|task| task.spec == template).count()
+    world.running("web").iter().filter(|task| *task.spec == template).count()
 }
 
 fn force(world: &mut World) {
@@ -49,7 +49,7 @@ fn a_task_that_is_long_in_starting_holds_the_update_up_and_does_not_fail_it() {
     world.converge();
     force(&mut world);
     let template = world.get("web").spec.task_template.clone();
-    let stays = |task: &Task| task.spec == template && task.status.state == TaskState::Starting;
+    let stays = |task: &Task| *task.spec == template && task.status.state == TaskState::Starting;
     for _ in 0..100 {
         world.settle();
         assert!(world.running("web").len() >= 2, "more than one is out of service");
@@ -60,7 +60,7 @@ fn a_task_that_is_long_in_starting_holds_the_update_up_and_does_not_fail_it() {
         world.advance(Duration::from_secs(1));
     }
     let waiting: Vec<Arc<Task>> =
-        world.wanted("web").into_iter().filter(|task| task.spec == template).collect();
+        world.wanted("web").into_iter().filter(|task| *task.spec == template).collect();
     assert_eq!((waiting.len(), fresh(&world)), (1, 0), "it is waited for");
     assert_eq!(
         (waiting[0].status.state, state_of(&world)),
@@ -83,7 +83,7 @@ fn a_failure_pauses_the_update_and_the_next_one_goes_on() {
         }
     }
     let template = world.get("web").spec.task_template.clone();
-    let new = world.running("web").into_iter().find(|task| task.spec == template).unwrap();
+    let new = world.running("web").into_iter().find(|task| *task.spec == template).unwrap();
     world.report(&new.id, TaskState::Failed);
     world.converge();
     assert_eq!(state_of(&world), UpdateState::Paused);
@@ -187,7 +187,7 @@ fn a_task_that_is_done_before_the_update_is_counts_as_replaced() {
     for _ in 0..100 {
         world.settle();
         let template = world.get("web").spec.task_template.clone();
-        for task in world.running("web").iter().filter(|task| task.spec == template) {
+        for task in world.running("web").iter().filter(|task| *task.spec == template) {
             world.report(&task.id, TaskState::Complete);
         }
         for task in world.state.tasks().cloned().collect::<Vec<_>>() {
