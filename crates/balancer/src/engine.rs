@@ -5,10 +5,7 @@ use std::{fmt, path::Path, sync::Arc};
 use async_trait::async_trait;
 
 use crate::{
-    Error, Network, Result,
-    ipvs::Ipvs,
-    method::{Engine, Method},
-    nftables::Nftables,
+    Error, Network, Result, generic::Engine, ipvs::Ipvs, method::Method, nftables::Nftables,
 };
 
 /// What an operation did to the kernel.

@@ -3,7 +3,7 @@
 //! - [`desired`]: what should be ([`Network`], [`VirtualService`], [`Backend`]) and what makes it invalid.
 //! - [`engine`]: the [`Balancer`] interface that every engine offers, and [`choose`].
 //! - `nftables`: the engine on nftables' `numgen` and NAT; `ipvs`: the engine on IPVS, led by nftables' marks.
-//! - `method`: what these two differ in; `worker`: what they do alike.
+//! - `method`: what these two differ in; `worker`, `generic`: what they do alike.
 //! - [`fake`]: an engine that records instead of programming, for simulations.
 //! - `netlink`: the little netfilter netlink the engines need (generation id, connection tracking).
 //! - `nft`: running the `nft` command.
@@ -17,6 +17,7 @@ pub mod desired;
 pub mod engine;
 mod error;
 pub mod fake;
+mod generic;
 mod ipvs;
 mod method;
 mod netlink;

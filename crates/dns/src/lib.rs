@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`names`] | what is published: names and addresses, per network |
 //! | [`server`] | [`DnsServer`]: publish, attach, detach |
+//! | `scope`, `shared` | what one sandbox sees; what all of them share |
 //! | `sandbox` | the serving loop of one task's sockets |
 //! | `netns` | sockets opened inside another network namespace |
 //! | `query` | from bytes to a question that can be looked up |
@@ -24,12 +25,16 @@ mod relay;
 mod resolv_conf;
 mod respond;
 mod sandbox;
+mod scope;
 pub mod server;
+mod shared;
 
 pub use error::Error;
 pub use names::{Answer, Names, NetworkNames};
 pub use resolv_conf::parse_resolv_conf;
-pub use server::{DnsServer, Limits, Options, Scope};
+pub use scope::Scope;
+pub use server::DnsServer;
+pub use shared::{Limits, Options};
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 

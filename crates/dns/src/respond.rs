@@ -11,7 +11,7 @@ use rand::seq::SliceRandom;
 
 use crate::names::{Answer, Names};
 use crate::query::{Query, Rejected};
-use crate::server::Scope;
+use crate::scope::Scope;
 
 #[cfg(test)]
 mod tests;

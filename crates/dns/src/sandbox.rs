@@ -19,7 +19,8 @@ use tokio::time::timeout;
 use crate::netns::Sockets;
 use crate::query::{MAX_UDP_SIZE, Query};
 use crate::respond::{Verdict, respond, without_resolver};
-use crate::server::{Scope, Shared};
+use crate::scope::Scope;
+use crate::shared::Shared;
 
 /// How many datagrams are served before others get their turn.
 const BATCH: usize = 32;

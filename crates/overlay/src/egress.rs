@@ -11,8 +11,9 @@ use swarm_netns::Namespace;
 
 use crate::message::{self, Request};
 use crate::names::{EGRESS_BRIDGE, parse_alias, task_mac};
-use crate::observed::{Link, PortSettings};
+use crate::observed::Link;
 use crate::rtnl::Rtnl;
+use crate::settings::PortSettings;
 use crate::{Changes, Error, carrier, host, port, sysctl};
 
 /// MTU of the bridge and its tasks, in bytes: an underlay with less is served by path MTU discovery.

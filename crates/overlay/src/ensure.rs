@@ -8,10 +8,11 @@ use nix::errno::Errno;
 use swarm_netns::Namespace;
 
 use crate::delta::{Delta, delta};
-use crate::message::{self, Request, Vxlan};
+use crate::message::{self, Request};
 use crate::names::{self, BRIDGE, Mac, VXLAN, task_mac};
-use crate::observed::{Link, Neighbour, PortSettings, Route};
+use crate::observed::{Link, Neighbour, Route};
 use crate::rtnl::Rtnl;
+use crate::settings::{PortSettings, Vxlan};
 use crate::{Changes, Error, Network, carrier, port, sysctl};
 
 /// What a network is programmed through.

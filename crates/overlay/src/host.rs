@@ -9,8 +9,9 @@ use nix::errno::Errno;
 use swarm_netns::Namespace;
 use tokio::runtime::Handle;
 
-use crate::message::{self, Vxlan};
+use crate::message;
 use crate::rtnl::Rtnl;
+use crate::settings::Vxlan;
 use crate::{Error, sysctl};
 
 /// Never left behind, never given to a network.

@@ -19,6 +19,7 @@
 //! | `delta` | the difference of two tables; pure |
 //! | `netns` | namespaces as bind mounts |
 //! | `rtnl`, `message`, `observed` | a connection; requests; answers |
+//! | `settings` | what VXLAN devices and bridge ports are made from |
 //! | `names`, `sysctl` | derived names and MACs; kernel parameters |
 
 #![forbid(unsafe_code)]
@@ -42,6 +43,7 @@ mod port;
 mod reaper;
 mod rtnl;
 mod sandbox;
+mod settings;
 mod sysctl;
 
 pub use changes::Changes;
@@ -49,5 +51,6 @@ pub use error::Error;
 pub use host::{InterfaceAddress, addresses, routes};
 pub use listeners::Listeners;
 pub use network::{Network, Remote};
-pub use overlay::{Existing, Options, Overlay, VXLAN_PORT};
+pub use overlay::{Options, Overlay, VXLAN_PORT};
+pub use places::Existing;
 pub use sandbox::{Interface, Sandbox, SandboxHandle};

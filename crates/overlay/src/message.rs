@@ -18,7 +18,7 @@ use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 
 use crate::names::Mac;
-use crate::observed::PortSettings;
+use crate::settings::{PortSettings, Vxlan};
 
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 const PUT: u16 = NLM_F_CREATE | NLM_F_REPLACE;
@@ -44,16 +44,6 @@ impl Request {
         self.tolerate = &[Errno::ENODEV, Errno::ENOENT, Errno::ESRCH, Errno::EADDRNOTAVAIL];
         self
     }
-}
-
-/// What a VXLAN device is made from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Vxlan {
-    pub(crate) vni: u32,
-    pub(crate) local: IpAddr,
-    pub(crate) port: u16,
-    pub(crate) learning: bool,
-    pub(crate) proxy: bool,
 }
 
 fn kind(kind: InfoKind, data: Option<InfoData>) -> LinkAttribute {

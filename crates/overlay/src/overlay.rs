@@ -13,9 +13,9 @@ use crate::host::{self, InterfaceAddress};
 use crate::listeners::Listeners;
 use crate::names::{self, BRIDGE, EGRESS_BRIDGE, port_name};
 use crate::netns;
-use crate::observed::PortSettings;
-use crate::places::{Place, Places};
+use crate::places::{Existing, Place, Places};
 use crate::sandbox::{self, Builder, Sandbox, SandboxHandle, Wire};
+use crate::settings::PortSettings;
 use crate::{Changes, Error, Network};
 
 /// IANA's port for VXLAN (RFC 7348).
@@ -54,15 +54,6 @@ impl Options {
             ],
         }
     }
-}
-
-/// What is on this node, by id; made by this process or by one before it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Existing {
-    /// Networks, sorted.
-    pub networks: Vec<String>,
-    /// Tasks with a sandbox, sorted.
-    pub sandboxes: Vec<String>,
 }
 
 /// The networks and sandboxes of one node. Cheap to clone; all methods may run at once.

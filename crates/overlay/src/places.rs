@@ -9,10 +9,18 @@ use tokio::runtime::Handle;
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::netns;
-use crate::overlay::Existing;
 use crate::reaper::Reaper;
 use crate::rtnl::Rtnl;
 use crate::{Error, message};
+
+/// What is on this node, by id; made by this process or by one before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Existing {
+    /// Networks, sorted.
+    pub networks: Vec<String>,
+    /// Tasks with a sandbox, sorted.
+    pub sandboxes: Vec<String>,
+}
 
 /// A namespace and a connection to it.
 #[derive(Debug, Clone)]

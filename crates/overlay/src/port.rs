@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use crate::message::{self, Request};
 use crate::names::{Mac, parse_alias, task_mac};
-use crate::observed::{Link, Neighbour, PortSettings};
+use crate::observed::{Link, Neighbour};
+use crate::settings::PortSettings;
 
 /// What makes this link a port of `bridge` with these settings and this MTU. Empty if it is one. A link that is deleted meanwhile
 /// needs no repair.

@@ -11,8 +11,9 @@ use swarm_netns::Namespace;
 
 use crate::message::{self, Request, Veth};
 use crate::names::{self, parse_alias, port_alias, port_name, task_mac};
-use crate::observed::{Link, PortSettings, Route};
+use crate::observed::{Link, Route};
 use crate::rtnl::Rtnl;
+use crate::settings::PortSettings;
 use crate::{Changes, Error, carrier, port, sysctl};
 
 /// What a task's namespace should hold.

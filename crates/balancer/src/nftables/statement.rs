@@ -5,10 +5,17 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::table::Chain;
-
 /// Comments are for people; nftables takes 128 bytes at most.
 const MAX_COMMENT: usize = 100;
+
+/// A service's chain: one rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Chain {
+    /// The service's name, for people.
+    pub(super) name: String,
+    /// Backends in the order of their turns; not empty.
+    pub(super) slots: Vec<Ipv4Addr>,
+}
 
 /// A statement of a transaction on `table ip swarm`.
 #[derive(Debug, Clone, PartialEq, Eq)]

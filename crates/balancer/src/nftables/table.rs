@@ -5,7 +5,10 @@ use std::{
     net::Ipv4Addr,
 };
 
-use super::{slots::interleave, statement::Statement};
+use super::{
+    slots::interleave,
+    statement::{Chain, Statement},
+};
 use crate::{
     Network, Result, VirtualService, method,
     netlink::{Answerers, Entry},
@@ -29,15 +32,6 @@ pub(crate) struct Table {
     pub(super) local: BTreeSet<Ipv4Addr>,
     /// VIP to all its backends, the draining ones too. Not in the table: it judges tracked connections.
     pub(super) owners: BTreeMap<Ipv4Addr, BTreeSet<Ipv4Addr>>,
-}
-
-/// A service's chain: one rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Chain {
-    /// The service's name, for people.
-    pub(super) name: String,
-    /// Backends in the order of their turns; not empty.
-    pub(super) slots: Vec<Ipv4Addr>,
 }
 
 impl Table {
