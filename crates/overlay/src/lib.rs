@@ -17,7 +17,7 @@
 //! | `carrier` | waiting until a link carries frames |
 //! | `reaper` | deletes many links at the price of one |
 //! | `delta` | the difference of two tables; pure |
-//! | `netns` | namespaces as bind mounts |
+//! | `netns`, `events` | namespaces as bind mounts; changes of addresses |
 //! | `rtnl`, `message`, `observed` | a connection; requests; answers |
 //! | `settings` | what VXLAN devices and bridge ports are made from |
 //! | `names`, `sysctl` | derived names and MACs; kernel parameters |
@@ -30,6 +30,7 @@ mod delta;
 mod egress;
 mod ensure;
 mod error;
+mod events;
 mod host;
 mod listeners;
 mod message;
@@ -48,6 +49,7 @@ mod sysctl;
 
 pub use changes::Changes;
 pub use error::Error;
+pub use events::AddressEvents;
 pub use host::{InterfaceAddress, addresses, routes};
 pub use listeners::Listeners;
 pub use network::{Network, Remote};

@@ -7,10 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use lab::{Lab, addr, connect, listen, network, pings, pings_again, run_in, sandbox};
 use swarm_netns::Namespace;
-use swarm_overlay::{Options, Overlay};
+use swarm_overlay::{AddressEvents, Options, Overlay};
 
 const WORLD: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 
@@ -24,6 +25,20 @@ async fn a_port_in_use_is_said() {
     assert_eq!(text, "udp port 4789 is in use by another program on this node");
     drop(taken);
     lab.overlay('A').await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_address_is_heard_of() {
+    let lab = Lab::new();
+    let netns = lab.host_netns('A');
+    let mut events = AddressEvents::listen(Some(&netns)).await.unwrap();
+    for line in ["ip addr add 192.0.2.77/32 dev lo", "ip addr del 192.0.2.77/32 dev lo"] {
+        run_in(&netns, line);
+        let heard = tokio::time::timeout(Duration::from_secs(20), events.changed()).await;
+        assert_eq!(heard, Ok(true), "{line}");
+    }
+    let silence = tokio::time::timeout(Duration::from_millis(100), events.changed()).await;
+    assert!(silence.is_err(), "nothing else has changed");
 }
 
 #[test]
