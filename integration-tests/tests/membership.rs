@@ -170,6 +170,31 @@ fn joins_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn a_host_that_is_joining_says_so_at_once() {
+    let cluster = hosts("joining", 2);
+    let (one, two) = (cluster.node(1), cluster.client_of(2));
+    cluster.ctl("init");
+    let token = token(&cluster, "worker");
+    // A manager that takes connections and is silent.
+    let pid = one.daemon_pid().expect("a process").expect("one that runs").to_string();
+    one.run(["kill", "-STOP", &pid]).expect("SIGSTOP");
+    let join = format!("join --token {token} {}:2377", one.address());
+    std::thread::scope(|scope| {
+        let joining = scope.spawn(|| two.refused(&join, 1));
+        eventually("the host to be joining", || {
+            let info = two.ctl("info");
+            if info.contains("Swarm: pending") { Ok(()) } else { Err(info) }
+        });
+        for line in ["leave --force", "node ls"] {
+            assert_says(&two.refused(line, 1), &["is joining a swarm"]);
+        }
+        joining.join().expect("an end of the joining");
+    });
+    assert_says(&two.ctl("info"), &["Swarm: inactive"]);
+    one.run(["kill", "-CONT", &pid]).expect("SIGCONT");
+}
+
+#[test]
 fn nodes_come_and_go() {
     let cluster = hosts("comego", 3);
     cluster.ctl("init");

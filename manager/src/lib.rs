@@ -12,6 +12,7 @@
 
 pub mod api;
 pub mod clock;
+pub mod handle;
 pub mod leader;
 pub mod manager;
 pub mod members;
@@ -25,6 +26,7 @@ pub mod sessions;
 mod support;
 
 pub use api::{Control, Images};
+pub use handle::Handle;
 pub use manager::{Manager, ManagerError, ManagerOptions, NewCluster};
 pub use replica::dialect::Dialect;
 pub use replica::lock::Files;

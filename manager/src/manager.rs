@@ -21,17 +21,15 @@ use tonic::{Request, Status};
 
 use crate::api::{Control, Images, fresh_unlock_key};
 use crate::clock;
+use crate::handle::Handle;
 use crate::leader::demotions::Demotions;
 use crate::leader::fleet::Fleet;
 use crate::leader::lead::Leader;
-use crate::leader::plan::waiting_for;
 use crate::members::authority;
-use crate::members::health;
 use crate::members::managers::{Managers, is_member, require_member};
 use crate::members::membership::MembershipService;
 use crate::members::peer::PeerService;
 use crate::members::peers::Peers;
-use crate::members::probe;
 use crate::replica::dialect::Dialect;
 use crate::replica::lock::{self, Files};
 use crate::replica::proposer::Proposer;
@@ -49,8 +47,6 @@ const LARGEST_REQUEST: usize = 32 << 10;
 
 /// How long the only manager may take to lead.
 const ELECTION: Duration = Duration::from_secs(20);
-/// How long another manager may take to show that it is there.
-const PROBE: Duration = Duration::from_secs(1);
 
 /// What a manager needs to start.
 pub struct ManagerOptions {
@@ -306,12 +302,12 @@ impl Manager {
             .add_service(InterceptedService::new(dispatcher, readable))
     }
 
-    /// The control API, for the local socket.
-    pub fn control(&self) -> Control {
-        self.control.clone()
+    /// For those who ask of this manager, but do not own it.
+    pub fn handle(&self) -> Handle {
+        Handle { control: self.control.clone(), connector: self.options.connector.clone() }
     }
 
-    /// Raft, for what `info` tells of it.
+    /// Its Raft.
     pub fn raft(&self) -> &Raft {
         &self.raft
     }
@@ -319,40 +315,6 @@ impl Manager {
     /// The replica.
     pub fn store(&self) -> &Store {
         &self.control.store
-    }
-
-    /// What a user should know of the managers, in words.
-    pub fn warnings(&self) -> Vec<String> {
-        let status = self.raft.status().borrow().clone();
-        health::warnings(&status, &self.store().read())
-    }
-
-    /// The nodes that a rotation of the root waits for, in words; none if it is not being rotated.
-    pub fn root_rotation(&self) -> Option<Vec<String>> {
-        let state = self.store().read();
-        state.cluster()?.root_rotation.as_ref()?;
-        Some(waiting_for(&state))
-    }
-
-    /// That this manager has failed, or that there is no quorum, and what to do; empty if all is well. Asks the other
-    /// managers whether they are there.
-    pub async fn trouble(&self) -> String {
-        if let Some(why) = self.store().unreadable() {
-            return format!(
-                "{why}; until then it votes no more, the others go on without it, and the containers here go on"
-            );
-        }
-        let status = self.raft.status().borrow().clone();
-        if let swarm_raft::Role::Failed(reason) = &status.role {
-            return format!(
-                "this manager has stopped, and votes no more: {reason}; the others go on without it; put its disk in order, then restart swarmd"
-            );
-        }
-        if status.quorum_lost_since.is_none() {
-            return String::new();
-        }
-        let missing = probe::missing(&self.options.connector, &status, PROBE).await;
-        health::quorum_lost(&status, &self.store().read(), &missing)
     }
 
     /// Whether this is the only manager: leaving would lose the swarm.

@@ -137,7 +137,7 @@ async fn a_manager_that_cannot_read_the_log_serves_nothing_and_says_what_it_need
     assert_eq!(before, "this manager speaks feature level 1, the swarm's log");
     let after = after.split_once(") ").unwrap().1;
     assert_eq!(after, "needs 2 (written by swarmd 0.2.0): upgrade swarmd on this node");
-    assert!(swarm.manager.trouble().await.starts_with(&why));
+    assert!(swarm.manager.handle().trouble().await.starts_with(&why));
     let own = swarm.certified(MANAGER, Role::Manager).await;
     let refusals = [
         create_network(&own, "m").await.unwrap_err(),

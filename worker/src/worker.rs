@@ -325,8 +325,8 @@ impl Worker {
     }
 
     /// Why this node is not in touch with its swarm, in words; empty if it is.
-    pub fn trouble(&self) -> String {
-        self.trouble.borrow().clone()
+    pub fn trouble(&self) -> watch::Receiver<String> {
+        self.trouble.clone()
     }
 
     /// Stops every task and removes networks and containers: the node leaves the swarm.

@@ -11,11 +11,7 @@ use crate::config::NodeConfig;
 use crate::node::{Host, Node};
 
 /// What keeps a node from going on alone, in words; none if it may.
-pub(crate) fn objection(node: Option<&Node>) -> Option<String> {
-    let Some(node) = node else {
-        let text = "this node is not part of a swarm: --force-new-cluster goes on with the state of a manager that is left";
-        return Some(text.into());
-    };
+pub(crate) fn objection(node: &Node) -> Option<String> {
     let Some(manager) = &node.manager else {
         let text = "this node is a worker: it has no state to go on with, use --force-new-cluster on a manager that is left";
         return Some(text.into());
@@ -34,10 +30,10 @@ pub(crate) async fn go_on(
     host: &Host,
     node: Node,
     request: InitRequest,
-) -> Result<(Option<Node>, Result<InitResponse>)> {
+) -> Result<(Node, Result<InitResponse>)> {
     let config = match addresses(&node.config, &request).await {
         Ok(config) => config,
-        Err(e) => return Ok((Some(node), Err(e))),
+        Err(e) => return Ok((node, Err(e))),
     };
     let manager = node.manager.as_ref().context("this node is no manager any more")?;
     // First, so that no id that was given out up to here is given out again.
@@ -65,13 +61,13 @@ pub(crate) async fn go_on(
     match started {
         Ok((node, _)) => {
             let response = response(&node);
-            Ok((Some(node), response))
+            Ok((node, response))
         }
         Err(e) => {
             host.files.save(&on(former.clone()))?;
             let (node, _) = Node::start(host, on(former), identity, roots, None).await?;
             let e = e.context("it goes on alone at its former addresses: cannot change them");
-            Ok((Some(node), Err(e)))
+            Ok((node, Err(e)))
         }
     }
 }

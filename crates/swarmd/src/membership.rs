@@ -173,7 +173,8 @@ pub(crate) async fn join(host: &Host, request: JoinRequest) -> Result<(Node, Joi
         }
         return Err(abandon(host, node, e).await);
     }
-    let warnings = node.manager.as_ref().map(|manager| manager.warnings()).unwrap_or_default();
+    let warnings = node.manager.as_ref().map(|manager| manager.handle().warnings());
+    let warnings = warnings.unwrap_or_default();
     Ok((node, JoinResponse { node_id: answer.node_id, role: answer.role, warnings }))
 }
 

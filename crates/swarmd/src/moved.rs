@@ -11,7 +11,11 @@ use crate::config::NodeConfig;
 /// The configuration to start with. A host that has no address yet starts as it was: it is looked at again while it runs.
 pub(crate) async fn now(config: NodeConfig) -> NodeConfig {
     match look(&config).await {
-        Ok(moved) => moved.unwrap_or(config),
+        Ok(Some(moved)) => {
+            tell(&config, &moved);
+            moved
+        }
+        Ok(None) => config,
         Err(e) => {
             tracing::warn!("{e:#}");
             config
@@ -22,12 +26,13 @@ pub(crate) async fn now(config: NodeConfig) -> NodeConfig {
 /// The configuration with the address that this host has now; none if it still has the former one.
 pub(crate) async fn look(config: &NodeConfig) -> Result<Option<NodeConfig>> {
     let own = swarm_overlay::addresses(None).await.context("cannot list this host's addresses")?;
-    let moved = moved(config, &own)?;
-    if let Some(moved) = &moved {
-        let (from, to) = (config.data_path_addr, moved.data_path_addr);
-        tracing::info!("this host's address was {from} and is {to} now");
-    }
-    Ok(moved)
+    moved(config, &own)
+}
+
+/// Tells of a change of address.
+pub(crate) fn tell(from: &NodeConfig, to: &NodeConfig) {
+    let (from, to) = (from.data_path_addr, to.data_path_addr);
+    tracing::info!("this host's address was {from} and is {to} now");
 }
 
 fn moved(config: &NodeConfig, own: &[InterfaceAddress]) -> Result<Option<NodeConfig>> {

@@ -84,6 +84,8 @@ impl Node {
             }
             None => (None, None),
         };
+        // What was heard before is of the node as it was.
+        host.standing.send_replace(None);
         let worker = prepared.start();
         let (routes, served) = watch::channel(services(&worker, manager.as_ref()));
         let server = Server::start(listener, &acceptor, served);

@@ -1,69 +1,71 @@
-//! Keeps the node up while the daemon runs: it starts anew when its host's address has changed, and again when a start
-//! failed. Containers live on.
+//! Sees that this host's address has changed, and has its node start anew at the new one. Containers live on.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use swarm_overlay::AddressEvents;
+use tokio::time::sleep;
 
-use crate::local::{Daemon, Resumed, resume};
+use crate::daemon::{Daemon, Shown};
 use crate::moved;
 
-/// How often it is looked after: a node without its address, or that does not run, is soon taken for dead.
-const PERIOD: Duration = Duration::from_secs(1);
+/// How often is looked without a hint: the kernel may drop one.
+const AUDIT: Duration = Duration::from_secs(30);
 
 /// For ever.
 pub(crate) async fn follow(daemon: Daemon) {
+    let mut shown = daemon.shown.clone();
+    let mut events = None;
     let mut said = String::new();
     loop {
-        tokio::time::sleep(PERIOD).await; // nothing tells of a new address, or of what lets a node start
-        let now = match look_after(&daemon).await {
+        if events.is_none() {
+            events = match AddressEvents::listen(None).await {
+                Ok(events) => Some(events),
+                Err(e) => {
+                    tracing::warn!("this node looks at its addresses every 30 s only: {e}");
+                    None
+                }
+            };
+        }
+        let now = match look(&daemon).await {
             Ok(()) => String::new(),
             Err(e) => format!("{e:#}"),
         };
-        // Once, not every second.
+        // Once, not at every look.
         if !now.is_empty() && now != said {
             tracing::warn!("{now}");
         }
         said = now;
+        let ended = tokio::select! {
+            more = hint(&mut events) => !more,
+            // A node that has just started may have missed one.
+            changed = shown.changed() => match changed {
+                Ok(()) => false,
+                Err(_) => return,
+            },
+            () = sleep(AUDIT) => false,
+        };
+        if ended {
+            sleep(Duration::from_secs(1)).await; // no hurry to listen again if that ends at once
+            events = None;
+        }
     }
 }
 
-async fn look_after(daemon: &Daemon) -> Result<()> {
-    let config = daemon.node.read().await.as_ref().map(|node| node.config.clone());
-    match config {
-        Some(config) if moved::look(&config).await?.is_none() => return Ok(()),
-        Some(_) => end_if_moved(daemon).await?,
-        None => {}
-    }
-    start(daemon).await
-}
-
-/// Ends the node if it is to start at another address.
-async fn end_if_moved(daemon: &Daemon) -> Result<()> {
-    let _alone = daemon.changing.lock().await;
-    let mut place = daemon.node.write().await;
-    let Some(node) = place.as_ref() else { return Ok(()) };
-    // It may have changed while we waited.
-    let Some(moved) = moved::look(&node.config).await? else { return Ok(()) };
-    daemon.host.files.save(&moved)?;
-    match place.take() {
-        Some(node) => node.shutdown().await,
-        None => Ok(()),
+/// Waits for the next hint, for ever where there are none; false if there will be no more.
+async fn hint(events: &mut Option<AddressEvents>) -> bool {
+    match events {
+        Some(events) => events.changed().await,
+        None => std::future::pending().await,
     }
 }
 
-/// Starts the node that this host is, if it does not run.
-async fn start(daemon: &Daemon) -> Result<()> {
-    let _alone = daemon.changing.lock().await;
-    let mut locked = daemon.locked.write().await;
-    let mut place = daemon.node.write().await;
-    if place.is_some() || locked.is_some() {
-        return Ok(());
-    }
-    match resume(&daemon.host).await.context("this node cannot start")? {
-        Resumed::Nothing => {}
-        Resumed::Node(node) => *place = Some(*node),
-        Resumed::Locked(node) => *locked = Some(*node),
+async fn look(daemon: &Daemon) -> anyhow::Result<()> {
+    let config = match daemon.shown() {
+        Shown::Worker(node) | Shown::Manager(node, _) => node.config,
+        _ => return Ok(()),
+    };
+    if moved::look(&config).await?.is_some() {
+        daemon.move_if_needed().await;
     }
     Ok(())
 }

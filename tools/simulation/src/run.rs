@@ -138,7 +138,7 @@ pub(crate) fn remove_lost(nodes: &[Node], ledger: &Ledger) {
     }
     names.retain(|name| ledger.state.node(&name.as_str().into()).is_some());
     for name in names {
-        let control = manager.control();
+        let control = manager.handle().control();
         leader.spawn(async move {
             // It is refused while a manager does not count as down, and asked again.
             let _ =
@@ -348,7 +348,7 @@ impl World {
             (0..self.nodes.len()).filter(|at| self.nodes[*at].manager().is_some()).collect();
         let Some(at) = self.random.pick(&managers).copied() else { return };
         let Some(manager) = self.nodes[at].manager() else { return };
-        let ask = self.clients.ask(manager.control());
+        let ask = self.clients.ask(manager.handle().control());
         self.nodes[at].spawn(ask);
     }
 
@@ -386,7 +386,7 @@ impl World {
         let Some((node, manager)) = leader(&self.nodes) else { return };
         let paused = self.ledger.state.services().filter(|service| is_paused(service));
         for service in paused {
-            node.spawn(self.clients.ask_to_update(&service.spec.name, manager.control()));
+            node.spawn(self.clients.ask_to_update(&service.spec.name, manager.handle().control()));
         }
     }
 
@@ -428,7 +428,7 @@ impl World {
 
     fn watch(&self, service: &str, told: &Told) {
         let Some((node, manager)) = leader(&self.nodes) else { return };
-        let (told, control) = (told.clone(), manager.control());
+        let (told, control) = (told.clone(), manager.handle().control());
         let tell = move |said| *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
         let request = WatchServiceRequest { service: service.to_owned(), revision: 0 };
         node.spawn(async move {

@@ -13,41 +13,33 @@ use swarm_proto::control::{
 };
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::Daemon;
-use crate::node::Node;
+use crate::daemon::{Daemon, Shown};
+use crate::life::cannot_start;
 use crate::vault::LOCKED;
 
 /// The gRPC service.
 pub(super) struct LocalControl(pub(super) Daemon);
 
 impl LocalControl {
-    async fn manager(&self) -> Result<Control, Status> {
-        if self.0.locked.read().await.is_some() {
-            return Err(Status::failed_precondition(LOCKED));
-        }
-        let node = self.0.node.read().await;
-        let Some(node) = node.as_ref() else {
-            return Err(Status::failed_precondition(
-                "this node is not part of a swarm: use \"swarmctl init\" to begin one or \"swarmctl join\" to join one",
-            ));
-        };
-        // The manager of one that was demoted is there until it has ended, and leads to nobody any more.
-        let manager = node.manager.as_ref().filter(|_| !self.is_demoted(node));
-        let manager = manager.ok_or_else(|| {
-            Status::failed_precondition(
+    fn manager(&self) -> Result<Control, Status> {
+        let refuse = |text: &str| Err(Status::failed_precondition(text));
+        match self.0.shown() {
+            Shown::Manager(_, manager) => match manager.store().unreadable() {
+                Some(why) => refuse(why),
+                None => Ok(manager.control()),
+            },
+            Shown::Worker(_) => refuse(
                 "this node is a worker: the swarm can be seen and changed on its managers only",
-            )
-        })?;
-        match manager.store().unreadable() {
-            Some(why) => Err(Status::failed_precondition(why)),
-            None => Ok(manager.control()),
+            ),
+            Shown::Locked { .. } => refuse(LOCKED),
+            Shown::Nothing => refuse(
+                "this node is not part of a swarm: use \"swarmctl init\" to begin one or \"swarmctl join\" to join one",
+            ),
+            Shown::Joining => refuse("this node is joining a swarm: wait until it has"),
+            Shown::Starting => refuse("this node is starting: try again in a moment"),
+            Shown::Leaving => refuse("this node is leaving its swarm"),
+            Shown::Failed(why) => refuse(&cannot_start(&why)),
         }
-    }
-
-    fn is_demoted(&self, node: &Node) -> bool {
-        let standing = self.0.host.standing.borrow();
-        let told = standing.as_ref().filter(|standing| standing.node.as_str() == node.id());
-        node.config.raft_id.is_some() && told.is_some_and(|standing| standing.raft_id.is_none())
     }
 
     /// Asks this node's manager. If it finds nobody to agree with, the reason may be that the node was demoted
@@ -56,10 +48,10 @@ impl LocalControl {
     where
         F: Future<Output = Result<T, Status>> + Send,
     {
-        let manager = self.manager().await?;
+        let manager = self.manager()?;
         match question(manager).await {
             Err(status) if status.code() == Code::Unavailable => {
-                self.manager().await?;
+                self.manager()?;
                 Err(status)
             }
             answer => answer,
@@ -77,11 +69,11 @@ impl LocalControl {
     }
 
     async fn try_to_lock(&self) -> anyhow::Result<()> {
-        let lock = {
-            let node = self.0.node.read().await;
-            let manager = node.as_ref().and_then(|node| node.manager.as_ref());
-            let cluster = manager.and_then(|manager| manager.store().read().cluster().cloned());
-            cluster.map(|cluster| cluster.manager_lock.clone())
+        let lock = match self.0.shown() {
+            Shown::Manager(_, manager) => {
+                manager.store().read().cluster().map(|cluster| cluster.manager_lock.clone())
+            }
+            _ => None,
         };
         let Some(lock) = lock else { return Ok(()) };
         let vault = Arc::clone(self.0.host.files.vault());
