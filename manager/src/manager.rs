@@ -290,8 +290,11 @@ impl Manager {
             move |request: Request<()>| store.check().map(|()| request)
         };
         let members_only = move |request: Request<()>| {
+            // A replica that was stopped may not know whom it would have to know.
+            require_manager(&request)?;
+            store.check()?;
             require_member(&store, &request)?;
-            store.check().map(|()| request)
+            Ok(request)
         };
         routes
             .add_service(InterceptedService::new(self.raft.service(), peers_only))

@@ -9,9 +9,10 @@ impl Change {
     /// needs a level that no version had before.
     pub fn level(&self) -> FeatureLevel {
         match self {
-            // Who cannot speak what these say is to stop at them.
+            // Who does not speak the level of a swarm is to have no part in it.
             Change::CreateCluster(cluster) => cluster.feature_level,
-            Change::RaiseFeatureLevel { level } => *level,
+            // It may be refused, so every version can read it. Who does not speak the new level stops once it is raised.
+            Change::RaiseFeatureLevel { .. } => FeatureLevel::FIRST,
             Change::SetJoinTokens(_)
             | Change::AddNode { .. }
             | Change::DescribeNode { .. }
@@ -50,10 +51,5 @@ impl Change {
             | Change::SetNodeTls { .. }
             | Change::NoteNodeTrouble { .. } => FeatureLevel::FIRST,
         }
-    }
-
-    /// Whether it says which level the swarm is at from then on: it may itself be above the one before.
-    pub fn sets_level(&self) -> bool {
-        matches!(self, Change::CreateCluster(_) | Change::RaiseFeatureLevel { .. })
     }
 }

@@ -25,6 +25,10 @@ pub(crate) fn affected(state: &State, touched: &[Touched]) -> BTreeSet<NodeId> {
         let encrypted = state.networks().filter(|network| network.is_encrypted());
         nodes.extend(encrypted.flat_map(|network| state.members_of(&network.id)).cloned());
     }
+    if touched.contains(&Touched::Cluster) {
+        // A newer feature level may be that of what was kept from any of them.
+        nodes.extend(state.nodes().map(|node| node.id.clone()));
+    }
     let networks = networks(state, touched);
     nodes.extend(networks.iter().flat_map(|network| state.members_of(network)).cloned());
     nodes
@@ -60,7 +64,7 @@ pub(crate) fn networks(state: &State, touched: &[Touched]) -> BTreeSet<NetworkId
 /// Whether any node may be told of other tunnels since `touched`.
 pub(crate) fn tunnels(state: &State, touched: &[Touched]) -> bool {
     touched.iter().any(|object| match object {
-        Touched::Node(_) | Touched::NetworkKeys => true,
+        Touched::Node(_) | Touched::NetworkKeys | Touched::Cluster => true,
         // A network that is gone already may have been an encrypted one.
         Touched::Members(id) => state.network(id).is_none_or(|n| n.is_encrypted()),
         _ => false,

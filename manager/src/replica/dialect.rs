@@ -1,9 +1,9 @@
-//! What a manager speaks: its version, the newest feature level it understands, and what each change needs.
+//! What a manager speaks, and that nothing above the swarm's feature level is said.
 
 use swarm_model::{EngineDescription, FeatureLevel};
-use swarm_state::Change;
+use swarm_state::{Change, Rejected, State};
 
-/// See above.
+/// A manager's version, the newest feature level it understands, and what each change needs.
 #[derive(Debug, Clone)]
 pub struct Dialect {
     /// The version and its level: anything above it ends this manager's part.
@@ -26,4 +26,14 @@ impl Dialect {
     ) -> FeatureLevel {
         changes.into_iter().map(self.level_of).max().unwrap_or_default()
     }
+}
+
+/// An error if what needs `level` is above the swarm's feature level. What founds a swarm sets it.
+pub(crate) fn refuse_above(state: &State, level: FeatureLevel) -> Result<(), Rejected> {
+    let now = state.feature_level();
+    if level <= now || state.cluster().is_none() {
+        return Ok(());
+    }
+    let why = state.held_back(level);
+    Err(Rejected::Level(format!("needs feature level {level}: the swarm is at {now}, {why}")))
 }

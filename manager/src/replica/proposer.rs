@@ -14,7 +14,8 @@ use tonic::{Code, Status};
 
 use crate::clock;
 use crate::members::peers::Peers;
-use crate::replica::store::{Results, Store, above};
+use crate::replica::dialect::refuse_above;
+use crate::replica::store::{Results, Store};
 
 /// How long a proposal waits for a leader to be elected.
 const ELECTION_PATIENCE: Duration = Duration::from_secs(8);
@@ -70,13 +71,11 @@ impl Proposer {
         codec::decode(&response).map_err(|e| Status::internal(e.to_string()))
     }
 
-    /// A command of these changes, in its envelope. Nothing above the swarm's feature level is proposed, but for what
-    /// sets it.
+    /// A command of these changes, in its envelope. Nothing above the swarm's feature level is proposed.
     fn seal(&self, changes: Vec<Change>) -> Result<Bytes, Status> {
         let dialect = self.store.dialect();
-        let others = dialect.needed_by(changes.iter().filter(|change| !change.sets_level()));
-        above(&self.store.read(), others, &[]).map_err(rejected)?;
         let level = dialect.needed_by(&changes);
+        refuse_above(&self.store.read(), level).map_err(rejected)?;
         let command = Command { now: clock::now(), changes };
         Ok(command.seal(level, &dialect.engine.engine_version).into())
     }
@@ -148,11 +147,18 @@ impl Proposer {
     /// Proposes for another manager: only as the leader, and only what all managers can read. One command that they
     /// cannot would end them all.
     pub(crate) async fn propose_for_peer(&self, command: Bytes) -> Result<(u64, Bytes), Status> {
-        let speaks = self.store.dialect().engine.feature_level;
-        let (level, opened) = Command::open(Written::Proposal, &command, speaks)
-            .map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let dialect = self.store.dialect();
+        let (level, opened) =
+            Command::open(Written::Proposal, &command, dialect.engine.feature_level)
+                .map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let needed = dialect.needed_by(&opened.changes);
+        if needed > level {
+            return Err(Status::invalid_argument(format!(
+                "a command says that it needs feature level {level}, and needs {needed}"
+            )));
+        }
         // A leader that is new may not have heard yet that the level was raised: it is asked again.
-        above(&self.store.read(), level, &opened.changes).map_err(rejected)?;
+        refuse_above(&self.store.read(), level).map_err(rejected)?;
         self.propose_here(command).await
     }
 

@@ -5,14 +5,14 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use imbl::OrdMap;
-use swarm_model::{FeatureLevel, NetworkId, codec};
+use swarm_model::{NetworkId, codec};
 use swarm_raft::{Committed, StateMachine};
-use swarm_state::{Change, Command, OpenError, Outcome, Rejected, State, Touched, Written};
+use swarm_state::{Command, Envelope, OpenError, Outcome, Rejected, State, Touched, Written};
 use tokio::sync::{broadcast, watch};
 use tonic::Status;
 
 use crate::replica::affected;
-use crate::replica::dialect::Dialect;
+use crate::replica::dialect::{Dialect, refuse_above};
 
 /// How many batches a slow listener may be behind before it has to look at everything anew.
 const EVENTS_KEPT: usize = 1024;
@@ -209,27 +209,17 @@ fn apply_one(
     let what = Written::Command(entry.revision);
     let (level, command) = Command::open(what, &entry.command, dialect.engine.feature_level)?;
     // Who proposes sees to it. This holds even if one does not: a node may know less than the managers do.
-    if let Err(rejected) = above(state, level, &command.changes) {
+    if let Err(rejected) = refuse_above(state, level) {
         return Ok(vec![Err(rejected); command.changes.len()]);
     }
     let (results, changed) = state.apply(entry.revision, command);
     touched.extend(changed);
-    Ok(results)
-}
-
-/// An error if a command of this level is above the swarm's feature level, unless it is so only because it sets that.
-pub(crate) fn above(
-    state: &State,
-    level: FeatureLevel,
-    changes: &[Change],
-) -> Result<(), Rejected> {
-    let now = state.feature_level();
-    let sets_it = |change: &Change| change.sets_level() && change.level() >= level;
-    if level <= now || changes.iter().any(sets_it) {
-        return Ok(());
+    let (speaks, needs) = (dialect.engine.feature_level, state.feature_level());
+    if needs > speaks {
+        let version = Envelope::read(&entry.command).map_or("", |envelope| envelope.version);
+        return Err(OpenError::TooNew { what, speaks, needs, version: version.to_owned() });
     }
-    let why = state.held_back(level);
-    Err(Rejected::Level(format!("needs feature level {level}: the swarm is at {now}, {why}")))
+    Ok(results)
 }
 
 fn everything(state: &State) -> Vec<Touched> {
@@ -242,7 +232,8 @@ fn everything(state: &State) -> Vec<Touched> {
 
 #[cfg(test)]
 mod tests {
-    use swarm_model::{EngineDescription, NodeRole, Timestamp};
+    use swarm_model::{EngineDescription, FeatureLevel, NodeRole, Timestamp};
+    use swarm_state::Change;
 
     use super::*;
 
@@ -321,11 +312,30 @@ mod tests {
         let raise = Change::RaiseFeatureLevel { level: level(2) };
         let batch = vec![
             committed(1, 1, vec![founds, joins("a"), describes]),
-            committed(2, 2, vec![Change::RotateNetworkKeys, raise]),
+            committed(2, 1, vec![Change::RotateNetworkKeys, raise]),
         ];
-        let answers = replica.apply(batch).unwrap();
+        let answers = replica.apply(batch.clone()).unwrap();
         assert!(results(&answers[1])[1].is_ok(), "{:?}", results(&answers[1]));
         assert_eq!(store.read().feature_level(), level(2));
+
+        let (old, mut replica_of_old) = self::replica(1);
+        let why = replica_of_old.apply(batch).unwrap_err();
+        assert!(why.contains("the swarm's log (at revision 2) needs 2"), "{why}");
+        assert_eq!(old.unreadable(), Some(&*why));
+    }
+
+    #[test]
+    fn a_raise_that_is_refused_ends_nobody() {
+        let (store, mut replica) = replica(1);
+        let founds = Change::CreateCluster(Box::new(crate::support::cluster()));
+        let raise = Change::RaiseFeatureLevel { level: level(2) };
+        let batch = vec![
+            committed(1, 1, vec![founds, joins("a")]), // and never was there
+            committed(2, 1, vec![raise]),
+        ];
+        let answers = replica.apply(batch).unwrap();
+        assert!(matches!(results(&answers[1])[0], Err(Rejected::Level(_))));
+        assert_eq!((store.unreadable(), store.read().feature_level()), (None, level(1)));
     }
 
     #[test]

@@ -213,15 +213,7 @@ impl DispatcherService {
     /// What the node has not been told yet; remembers it as told.
     fn compare(&self, session: &Session, told: &mut Option<Told>) -> Option<to_node::Message> {
         session.comparing();
-        let (mut delta, now) = self.views.changes(&session.node, told.as_ref());
-        let level = self.store.read().feature_level();
-        delta.upsert.retain(|(key, item)| {
-            let is_spoken = item.level() <= level;
-            if !is_spoken {
-                tracing::error!("node {} may not speak {key:?} yet: not sent", session.node);
-            }
-            is_spoken
-        });
+        let (delta, now) = self.views.changes(&session.node, told.as_ref());
         *told = Some(now);
         if delta.is_empty() {
             session.nothing_differs(delta.revision);

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use swarm_model::{NetworkId, NodeId, NodeView, ViewDelta};
+use swarm_model::{Item, ItemKey, NetworkId, NodeId, NodeView, ViewDelta};
 
 use crate::replica::store::Store;
 
@@ -69,6 +69,12 @@ impl Views {
     /// What a node should be told, all of one revision, and that.
     fn newest(&self, node: &NodeId, told: Option<&Told>) -> (u64, Told) {
         let (state, changed_at) = self.store.read_with_changes();
+        // What the node may not understand yet counts as not there.
+        let level = state.feature_level();
+        let spoken = |mut items: BTreeMap<ItemKey, Item>| {
+            items.retain(|_, item| item.level() <= level);
+            NodeView { items }
+        };
         let mut cached = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         cached.retain(|id, _| state.network(id).is_some());
         let contents = state.networks_on(node).into_iter().map(|id| {
@@ -77,7 +83,7 @@ impl Views {
             if let Some(network) = network {
                 return (id, Arc::clone(&network.content));
             }
-            let content = Arc::new(NodeView { items: state.network_items(&id) });
+            let content = Arc::new(spoken(state.network_items(&id)));
             let newer = Network::following(cached.remove(&id), changed_at, content);
             let content = Arc::clone(&newer.content);
             cached.insert(id.clone(), newer);
@@ -87,9 +93,9 @@ impl Views {
         let tunnels = match told {
             Some(told) if told.tunnels.0 == changed_at.tunnels => told.tunnels.clone(),
             // Keys are derived, which is worth doing only if any may have changed.
-            _ => (changed_at.tunnels, Arc::new(NodeView { items: state.tunnels(node) })),
+            _ => (changed_at.tunnels, Arc::new(spoken(state.tunnels(node)))),
         };
-        let own = NodeView { items: state.own_items(node) };
+        let own = spoken(state.own_items(node));
         (state.revision(), Told { own, networks, tunnels })
     }
 

@@ -9,7 +9,7 @@ use swarm_manager::Manager;
 use swarm_model::{Readiness, TaskState};
 use swarm_raft::Role;
 use swarm_raft::disk::Stored;
-use swarm_state::{Change, Command, State, Touched, Written};
+use swarm_state::{Command, State, Touched, Written};
 
 use crate::disk::Disk;
 use crate::net::HostId;
@@ -161,8 +161,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Learns what some manager has applied and no manager's disk that was heard has: it is on a majority of all disks.
-    /// Where they differ, what was committed is of the newest term (Raft's leader completeness).
+    /// Learns what some manager has applied and no disk of a manager that was heard has. Where disks differ, what was
+    /// committed is of the newest term (Raft's leader completeness).
     pub(crate) fn learn<'a>(
         &mut self,
         applied: u64,
@@ -201,10 +201,8 @@ impl Ledger {
             what: e.to_string(),
         })?;
         let swarm = self.state.feature_level();
-        let sets_it = |change: &Change| change.sets_level() && change.level() >= level;
-        let mut others = command.changes.iter().filter(|change| !change.sets_level());
-        let is_above = level > swarm && !command.changes.iter().any(sets_it);
-        if is_above || others.any(|change| level_of(change) > swarm) {
+        let needed = command.changes.iter().map(level_of).max().unwrap_or_default();
+        if self.state.cluster().is_some() && level.max(needed) > swarm {
             let what = format!("entry {index} is of level {level}, the swarm at {swarm}");
             return violated("nothing above the feature level is proposed", what);
         }

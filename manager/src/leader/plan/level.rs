@@ -1,5 +1,5 @@
-//! The swarm's feature level: raised once every node is there and speaks more. A node that is down holds that up: it may
-//! come back with the version it had.
+//! The swarm's feature level: raised once every node is there and speaks more. A node that is down, or of which that is just
+//! being decided, holds that up: it may come back with the version it had.
 
 use swarm_state::{Change, State};
 

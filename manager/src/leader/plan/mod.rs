@@ -108,7 +108,9 @@ pub fn plan(
     let dead = nodes::judge(state, facts, &mut plan);
     keys::advance(state, facts, &mut plan);
     root::advance(state, &mut plan);
-    level::advance(state, facts, &mut plan);
+    if dead.is_empty() {
+        level::advance(state, facts, &mut plan);
+    }
     let of_nodes = plan.changes.len();
     let mut world = World {
         state,
