@@ -96,8 +96,10 @@ impl Supervised {
             }
             // What became of it is what `wait` says, below: that the node was restarted, say.
             Some(ContainerState::Exited(_) | ContainerState::Starting) => Ok(None),
+            // Tasks run once: another one is to take its place.
+            None if self.task.began.0 => Err(Refusal::Failed("the container is gone".into(), 137)),
             None => {
-                self.unsettled = None; // it never ran here, so nobody thinks that it does
+                self.unsettled = None; // nobody thinks that it runs
                 self.start().await
             }
         };

@@ -91,7 +91,23 @@ pub struct Assignment {
     pub ready_timeout: u64,
     /// What its node is to do with it.
     pub wanted: Wanted,
+    /// Whether its node has said that it was started.
+    pub began: Began,
 }
+
+/// Whether the managers know of a start. A node is told with whatever else it is told, never for this alone: it knows what
+/// it said. So any two are equal. It matters to a node that has lost the container, or that a restored state takes back.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Began(pub bool);
+
+impl PartialEq for Began {
+    fn eq(&self, _: &Began) -> bool {
+        true
+    }
+}
+
+impl Eq for Began {}
 
 impl Assignment {
     /// The task's name, as [`Task::name`].
@@ -110,6 +126,7 @@ impl From<&Task> for Assignment {
             networks_attachments: task.networks_attachments.clone(),
             ready_timeout: task.ready_timeout,
             wanted: Wanted::of(task),
+            began: Began(task.status.state >= TaskState::Starting),
         }
     }
 }

@@ -25,7 +25,7 @@ mod task;
 mod validate;
 
 pub use assignment::{
-    Assignment, EndpointState, EndpointView, Item, ItemKey, NetworkView, NodeView,
+    Assignment, Began, EndpointState, EndpointView, Item, ItemKey, NetworkView, NodeView,
     SecurityAssociation, ServiceView, TunnelView, ViewDelta, Wanted,
 };
 pub use cluster::{

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use swarm_model::{Attachment, AttachmentNetwork, Wanted};
+use swarm_model::{Attachment, AttachmentNetwork, Began, Wanted};
 
 use super::*;
 
@@ -16,6 +16,7 @@ fn task() -> Assignment {
         networks_attachments: vec![],
         ready_timeout: 0,
         wanted: Wanted::Run,
+        began: Began(false),
     }
 }
 
