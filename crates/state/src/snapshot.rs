@@ -13,6 +13,9 @@ use swarm_model::{
 use crate::ipam::AddressPool;
 use crate::tables::State;
 
+/// How many versions of a service its tasks are looked at for, to share their specs.
+const MOST_SPECS: usize = 8;
+
 /// A snapshot that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot restore the replicated state: {0}")]
@@ -80,14 +83,15 @@ impl State {
             }
             state.put_service(Arc::unwrap_or_clone(service));
         }
-        let mut specs: BTreeMap<ServiceId, Arc<TaskSpec>> = BTreeMap::new();
+        let mut specs: BTreeMap<ServiceId, Vec<Arc<TaskSpec>>> = BTreeMap::new();
         for task in document.tasks {
             let mut task = Arc::unwrap_or_clone(task);
             // Tasks shared it when they were encoded.
-            let shared =
-                specs.entry(task.service_id.clone()).or_insert_with(|| Arc::clone(&task.spec));
-            if **shared == *task.spec {
-                task.spec = Arc::clone(shared);
+            let known = specs.entry(task.service_id.clone()).or_default();
+            match known.iter().find(|known| ***known == *task.spec) {
+                Some(shared) => task.spec = Arc::clone(shared),
+                None if known.len() < MOST_SPECS => known.push(Arc::clone(&task.spec)),
+                None => {}
             }
             if !task.is_finished() {
                 for attachment in &task.networks_attachments {

@@ -62,11 +62,12 @@ impl State {
         Ok(())
     }
 
-    /// The template of new tasks, shared with the tasks there are.
+    /// The template of new tasks, shared with a task of the first slot: an update begins there, and leaves older ones.
     fn template(&self, service: &Service) -> Arc<TaskSpec> {
         let template = &service.spec.task_template;
-        let known = self.tasks_of(&service.id).next().map(|task| &task.spec);
-        let known = known.filter(|known| ***known == *template);
+        let first = self.tasks_of(&service.id).next().map(|task| task.slot);
+        let tasks = first.into_iter().flat_map(|slot| self.tasks_in_slot(&service.id, slot));
+        let known = tasks.map(|task| &task.spec).find(|known| ***known == *template);
         known.map_or_else(|| Arc::new(template.clone()), Arc::clone)
     }
 
