@@ -3,49 +3,54 @@
 
 use std::{
     io,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Whether the state machine has come to that end; clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Halt {
-    inner: Arc<Inner>,
+    inner: Arc<Mutex<Inner>>,
 }
 
+/// Both under one lock: of a reason that is noted while Raft starts, one of the two sides hears.
 #[derive(Debug, Default)]
 struct Inner {
-    reason: OnceLock<String>,
-    started: AtomicBool,
+    reason: Option<String>,
+    started: bool,
 }
 
 impl Halt {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Why it has, in words; none if it goes on.
-    pub(crate) fn reason(&self) -> Option<&str> {
-        self.inner.reason.get().map(String::as_str)
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.lock().reason.clone()
     }
 
     /// Notes the reason; the first one stays. It is an error for Raft to end by, but none while it starts: an openraft
     /// that does not start would leave nobody to tell of it, so it is ended right after.
     pub(crate) fn set(&self, reason: String) -> io::Result<()> {
-        self.inner.reason.get_or_init(|| reason);
+        self.lock().reason.get_or_insert(reason);
         self.check()
     }
 
     /// An error if it has come to its end, and Raft has started.
     pub(crate) fn check(&self) -> io::Result<()> {
-        match self.reason() {
-            Some(reason) if self.inner.started.load(Ordering::Acquire) => {
-                Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+        let inner = self.lock();
+        match &inner.reason {
+            Some(reason) if inner.started => {
+                Err(io::Error::new(io::ErrorKind::InvalidData, reason.clone()))
             }
             _ => Ok(()),
         }
     }
 
-    /// Raft has started.
-    pub(crate) fn started(&self) {
-        self.inner.started.store(true, Ordering::Release);
+    /// Raft has started; whether it is to end at once.
+    pub(crate) fn started(&self) -> bool {
+        let mut inner = self.lock();
+        inner.started = true;
+        inner.reason.is_some()
     }
 }

@@ -104,8 +104,7 @@ impl Raft {
         let raft = OpenRaft::new(options.id, config, network, log, machine)
             .await
             .map_err(|error| StartError::Raft(error.to_string()))?;
-        halt.started();
-        if halt.reason().is_some() {
+        if halt.started() {
             raft.shutdown().await.map_err(|error| StartError::Raft(error.to_string()))?;
         }
 

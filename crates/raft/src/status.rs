@@ -179,7 +179,7 @@ impl Watcher {
 
     fn role(&self, metrics: &RaftMetrics<TypeConfig>, now: Instant) -> Role {
         if let Some(reason) = self.halt.reason() {
-            return Role::Failed(reason.to_owned());
+            return Role::Failed(reason);
         }
         if let Err(error) = &metrics.running_state {
             return match error {
