@@ -6,12 +6,13 @@ use std::path::Path;
 
 use crate::support::{
     cluster, description, network_id, node_id, rotation, service_id, task_id, tls_info, tokens,
+    two_nodes_on_a_network,
 };
 use swarm_model::{
-    Availability, ContainerStatus, EndpointMode, FeatureLevel, JoinTokens, Labels,
+    Availability, ContainerStatus, EndpointMode, EspKey, FeatureLevel, Item, JoinTokens, Labels,
     NetworkAttachmentConfig, NetworkSecret, NetworkSpec, NodeRole, NodeState, Reachability,
-    Readiness, RestartCondition, ServiceSpec, TaskState, TaskStatus, Timestamp, UnlockKeyText,
-    UpdateState, UpdateStatus, codec,
+    Readiness, RestartCondition, SecurityAssociation, ServiceSpec, TaskState, TaskStatus,
+    Timestamp, TunnelView, UnlockKeyText, UpdateState, UpdateStatus, ViewDelta, codec,
 };
 use swarm_state::{Change, Command, Outcome, Rejected, State};
 
@@ -322,6 +323,28 @@ fn every_persisted_value_ever_written_is_still_read() {
     let results: Vec<Result<Outcome, Rejected>> =
         rejected.into_iter().map(Err).chain([Ok(outcome)]).collect();
     value("Results", &results);
+
+    // What nodes are told.
+    let mut told = State::new();
+    for (revision, change) in (1..).zip(two_nodes_on_a_network()) {
+        let command = Command { now: Timestamp(1), changes: vec![change] };
+        let (results, _) = told.apply(revision, command);
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+    let delta = told.node_view(&node_id(0)).as_full_delta(7);
+    for (key, item) in &delta.upsert {
+        value(&format!("Item::{}", format!("{key:?}").replace(' ', "")), item);
+    }
+    let association = |spi| SecurityAssociation { spi, key: EspKey([3; 20]) };
+    let tunnel = TunnelView {
+        vtep: [192, 0, 2, 1].into(),
+        reqid: 5,
+        incarnation: 6,
+        sending: association(7),
+        receiving: vec![association(8)],
+    };
+    value("Item::Tunnel", &Item::Tunnel(tunnel));
+    value("ViewDelta", &ViewDelta { upsert: vec![], ..delta });
 }
 
 /// A state in which every table has something.

@@ -159,13 +159,14 @@ fn check(workers: &[Worker], services: usize, replicas: usize) -> Result<()> {
     let placed: usize = workers.iter().map(|worker| worker.tasks()).sum();
     let tasks = services * replicas + 1 + usize::try_from(SCALINGS)?;
     ensure!(placed == tasks, "workers have {placed} tasks, not {tasks}");
+    let full = SERVICES_PER_NETWORK * replicas;
     // The last network may have fewer services than the others.
-    let most = SERVICES_PER_NETWORK.min(services) * replicas;
+    let missing = services.next_multiple_of(SERVICES_PER_NETWORK) - services;
     for worker in workers {
         let (networks, ready) = worker.networks();
-        let fits =
-            ready <= networks * most && ready % replicas == 0 && ready >= networks * replicas;
-        ensure!(fits, "a worker knows {ready} endpoints in {networks} networks");
+        let all = networks * full;
+        let fits = ready == all || ready + missing * replicas == all;
+        ensure!(fits, "a worker knows {ready} endpoints in {networks} networks, of {all}");
     }
     Ok(())
 }
