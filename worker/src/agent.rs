@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use swarm_model::{Item, ItemKey, ManagerAddress, NetworkId, NodeView, ViewDelta};
+use swarm_model::{ManagerAddress, NetworkId, NodeView, ViewDelta};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
@@ -16,8 +16,8 @@ use crate::line::{Caller, Event, Line};
 use crate::memory::Memory;
 use crate::networks::networks_of;
 use crate::session::Heard;
+use crate::standing::{Standing, Trust};
 use crate::supervisor::Supervisor;
-use crate::worker::{Standing, Trust};
 
 /// How often the kernel is compared with what it should hold.
 const AUDIT: Duration = Duration::from_secs(30);
@@ -28,14 +28,6 @@ const REMOVED_PAUSE: Duration = Duration::from_secs(30);
 /// What the user of a node that was removed is told.
 const REMOVED: &str = "this node was removed from the swarm: use \"swarmctl leave --force\" here, \
                        then it can join again";
-
-/// MTU and `--internal` of a network that the node is told of.
-pub(crate) fn network_facts(memory: &Memory, id: &NetworkId) -> Option<(u32, bool)> {
-    match memory.view.items.get(&ItemKey::Network(id.clone())) {
-        Some(Item::Network(network)) => Some((network.mtu, network.internal)),
-        _ => None,
-    }
-}
 
 /// A node's agent.
 pub(crate) struct Agent {

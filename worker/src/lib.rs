@@ -2,7 +2,7 @@
 //!
 //! - [`worker`] puts a node's adapters together, which [`adapters`] names;
 //! - `agent` is the loop; `line`, `session` and `outgoing` are its way to a manager, `managers` is where those are,
-//!   `memory` what outlives a restart;
+//!   `memory` what outlives a restart; `identity` is what it says of itself, `standing` what it hears of itself;
 //! - `networks` and `container` translate what the managers say, purely;
 //! - `dataplane` programs overlay, balancer and DNS, `encryption` what of it must be encrypted;
 //! - `supervisor` and `task` run the tasks, `readiness` tells whether they can serve;
@@ -15,6 +15,7 @@ mod agent;
 mod container;
 mod dataplane;
 mod encryption;
+mod identity;
 mod io;
 mod line;
 mod managers;
@@ -24,10 +25,13 @@ mod outgoing;
 mod readiness;
 mod reporter;
 mod session;
+mod standing;
 mod supervisor;
 mod task;
 pub mod worker;
 
 pub use encryption::Encryption;
+pub use identity::resources;
 pub use managers::Managers;
-pub use worker::{Prepared, Standing, Trust, Who, Worker, WorkerError, WorkerOptions, resources};
+pub use standing::{Standing, Trust};
+pub use worker::{Prepared, Who, Worker, WorkerError, WorkerOptions};

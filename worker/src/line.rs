@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::adapters::Overlay;
+use crate::identity::Identity;
 use crate::managers::Managers;
 use crate::session::{self, Heard, Removed, Session};
-use crate::worker::Identity;
 
 /// How far the line is.
 pub(crate) enum Line {

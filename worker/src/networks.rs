@@ -29,6 +29,14 @@ pub(crate) fn networks_of(view: &NodeView) -> BTreeSet<NetworkId> {
     networks.collect()
 }
 
+/// MTU and `--internal` of a network that the node is told of.
+pub(crate) fn network_facts(view: &NodeView, id: &NetworkId) -> Option<(u32, bool)> {
+    match view.items.get(&ItemKey::Network(id.clone())) {
+        Some(Item::Network(network)) => Some((network.mtu, network.internal)),
+        _ => None,
+    }
+}
+
 impl<'a> Desired<'a> {
     /// The network of this id; none if the view does not hold it.
     pub(crate) fn of(view: &'a NodeView, id: &'a NetworkId) -> Option<Desired<'a>> {

@@ -16,10 +16,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
+use crate::identity::Identity;
 use crate::managers::Managers;
 use crate::outgoing::{Outgoing, Over};
 use crate::reporter::Reporter;
-use crate::worker::{Identity, Trust};
+use crate::standing::Trust;
 
 /// How often the node shows that it is there.
 const HEARTBEAT: Duration = Duration::from_millis(500);

@@ -6,28 +6,28 @@ use std::sync::Arc;
 
 use swarm_balancer::Choice;
 use swarm_dns::{DnsServer, parse_resolv_conf};
-use swarm_images::{ImageStore, Platform};
-use swarm_model::{
-    EngineDescription, ManagerAddress, NodeDescription, NodeId, Platform as NodePlatform,
-    Resources, TlsInfo,
-};
+use swarm_images::ImageStore;
+use swarm_model::{EngineDescription, ManagerAddress, NodeId};
 use swarm_overlay::Overlay;
-use swarm_pki::{Connector, RootCert};
+use swarm_pki::Connector;
 use swarm_proto::taskio::task_io_server::TaskIoServer;
 use swarm_runtime::{Adopted, Runtime};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
-use crate::adapters::{self, Adapters};
-use crate::agent::{Agent, Work, network_facts};
+use crate::adapters::Adapters;
+use crate::agent::{Agent, Work};
 use crate::dataplane::DataPlane;
 use crate::encryption::Encryption;
+use crate::identity::Identity;
 use crate::io::TaskIoService;
 use crate::line::Caller;
 use crate::managers::Managers;
 use crate::memory::MemoryFile;
+use crate::networks::network_facts;
 use crate::reporter::Reporter;
+use crate::standing::{Standing, Trust};
 use crate::supervisor::Supervisor;
 use crate::task::Tools;
 
@@ -63,24 +63,6 @@ pub struct WorkerOptions {
     pub trust: watch::Sender<Option<Trust>>,
 }
 
-/// Whom a node is to trust, as its managers say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trust {
-    /// The root certificates, PEM.
-    pub roots_pem: String,
-    /// The key of the root that its certificate is to be of, base64 of DER.
-    pub issuer_public_key: String,
-}
-
-/// What a node is in its swarm, as its managers say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    /// The node.
-    pub node: NodeId,
-    /// Its id in Raft, if it is a manager.
-    pub raft_id: Option<u64>,
-}
-
 /// Who a worker is, and where it keeps what it remembers; see [`WorkerOptions`].
 #[allow(missing_docs)]
 pub struct Who {
@@ -109,83 +91,6 @@ pub enum WorkerError {
     /// Containers cannot be run here.
     #[error(transparent)]
     Runtime(#[from] swarm_runtime::RuntimeError),
-}
-
-/// What a node says of itself, and whom it says it to.
-pub(crate) struct Identity {
-    pub(crate) node: NodeId,
-    pub(crate) addr: String,
-    pub(crate) connector: Connector,
-    pub(crate) reporter: Reporter,
-    hostname: String,
-    listen_addr: String,
-    vtep: IpAddr,
-    balancer: String,
-    engine: EngineDescription,
-    encryption: Arc<Encryption>,
-}
-
-impl Identity {
-    /// Of a node that only talks.
-    #[cfg(test)]
-    pub(crate) fn for_test(connector: Connector) -> Identity {
-        Identity {
-            node: "n".into(),
-            addr: "192.0.2.1".into(),
-            connector,
-            reporter: Reporter::default(),
-            hostname: "host".into(),
-            listen_addr: "192.0.2.1:2377".into(),
-            vtep: [192, 0, 2, 1].into(),
-            balancer: String::new(),
-            engine: EngineDescription::of_this_build(),
-            encryption: Arc::new(Encryption::none([192, 0, 2, 1].into(), "no kernel here".into())),
-        }
-    }
-
-    /// What is true now: interfaces and routes change. What cannot be found out is left open.
-    pub(crate) async fn describe(&self, overlay: &dyn adapters::Overlay) -> NodeDescription {
-        let platform = Platform::host();
-        let routes = overlay.routes().await;
-        let routes = routes.inspect_err(|e| tracing::warn!("cannot list this node's routes: {e}"));
-        let underlay_mtu = overlay.underlay_mtu().await;
-        let underlay_mtu = underlay_mtu
-            .inspect_err(|e| tracing::warn!("cannot tell the MTU of {}: {e}", self.vtep));
-        NodeDescription {
-            hostname: self.hostname.clone(),
-            platform: NodePlatform { architecture: platform.architecture, os: platform.os },
-            resources: resources(),
-            engine: self.engine.clone(),
-            underlay_mtu: underlay_mtu.ok(),
-            routes: routes.ok(),
-            data_path_addr: Some(self.vtep),
-            balancer: self.balancer.clone(),
-            listen_addr: self.listen_addr.clone(),
-            encryption: self.encryption.describe(),
-            tls_info: self.tls_info(),
-        }
-    }
-
-    /// The certificate it has now, and the roots it trusts.
-    pub(crate) fn tls_info(&self) -> TlsInfo {
-        let credentials = self.connector.credentials();
-        let identity = credentials.identity();
-        let issuer = identity.as_ref().and_then(|identity| identity.issuer().cloned());
-        TlsInfo {
-            trust_root: credentials.roots().iter().map(RootCert::to_pem).collect(),
-            cert_issuer_subject: issuer.as_ref().map(|i| i.subject.clone()).unwrap_or_default(),
-            cert_issuer_public_key: issuer.map(|i| i.public_key).unwrap_or_default(),
-        }
-    }
-}
-
-/// CPUs and memory of this host.
-pub fn resources() -> Resources {
-    let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    // MemTotal is the first line of proc(5)'s meminfo, in kB.
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kilobytes = meminfo.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok());
-    Resources { nano_cpus: cpus * 1_000_000_000, memory_bytes: kilobytes.unwrap_or(0) * 1024 }
 }
 
 /// A worker that this host can be: it has not begun yet.
@@ -264,7 +169,7 @@ impl Prepared {
             runtime: adapters.runtime,
             images: adapters.images,
             reporter: reporter.clone(),
-            networks: Arc::new(move |id| network_facts(&facts.borrow(), id)),
+            networks: Arc::new(move |id| network_facts(&facts.borrow().view, id)),
         });
         let agent = Agent {
             caller: Caller {
