@@ -8,7 +8,7 @@ use swarm_balancer::{Backend, VirtualService};
 use swarm_dns::{Answer, NetworkNames};
 use swarm_model::{
     EndpointState, EndpointView, Item, ItemKey, NetworkId, NetworkView, NodeId, NodeView,
-    ServiceId, ServiceView,
+    ServiceId, ServiceView, ViewDelta,
 };
 use swarm_overlay::Remote;
 
@@ -27,6 +27,16 @@ pub(crate) fn networks_of(view: &NodeView) -> BTreeSet<NetworkId> {
         _ => None,
     });
     networks.collect()
+}
+
+/// The networks that a change of the view concerns: one that begins anew concerns all there were, too.
+pub(crate) fn concerned(view: &NodeView, delta: &ViewDelta) -> BTreeSet<NetworkId> {
+    let keys = delta.upsert.iter().map(|(key, _)| key).chain(&delta.remove);
+    let mut networks: BTreeSet<NetworkId> = keys.filter_map(|key| key.network().cloned()).collect();
+    if delta.full {
+        networks.extend(networks_of(view));
+    }
+    networks
 }
 
 /// MTU and `--internal` of a network that the node is told of.

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
 use crate::adapters::Adapters;
-use crate::agent::{Agent, Work};
+use crate::agent::Agent;
 use crate::dataplane::DataPlane;
 use crate::encryption::Encryption;
 use crate::identity::Identity;
@@ -26,6 +26,7 @@ use crate::line::Caller;
 use crate::managers::Managers;
 use crate::memory::MemoryFile;
 use crate::networks::network_facts;
+use crate::progress::Progress;
 use crate::reporter::Reporter;
 use crate::standing::{Standing, Trust};
 use crate::supervisor::Supervisor;
@@ -203,7 +204,7 @@ impl Prepared {
             trust: who.trust,
             saving: tokio::spawn(file.keep(known, keep)),
             kept,
-            work: Work::default(),
+            progress: Progress::default(),
         };
         Prepared { agent, io }
     }

@@ -70,6 +70,21 @@ fn a_network_that_is_not_in_the_view_asks_for_nothing() {
 }
 
 #[test]
+fn a_change_concerns_the_networks_of_its_items_and_one_that_begins_anew_all_there_were() {
+    let there = view([network("n")]);
+    let item = Item::Service(ServiceView { name: "web".into(), aliases: Vec::new(), vip: None });
+    let delta = |full| ViewDelta {
+        revision: 1,
+        full,
+        upsert: vec![(ItemKey::Service("new".into(), "web".into()), item.clone())],
+        remove: vec![ItemKey::Network("gone".into())],
+    };
+    let ids = |ids: &[&str]| ids.iter().map(|id| NetworkId::from(*id)).collect::<BTreeSet<_>>();
+    assert_eq!(concerned(&there, &delta(false)), ids(&["gone", "new"]));
+    assert_eq!(concerned(&there, &delta(true)), ids(&["gone", NETWORK, "new"]));
+}
+
+#[test]
 fn tasks_of_a_node_that_was_at_this_address_before_are_not_sent_to() {
     let mut former = endpoint(5, "web", "former", EndpointState::Lost);
     let mut other_family = endpoint(6, "web", "six", EndpointState::Ready);
