@@ -7,8 +7,8 @@ use tonic::metadata::BinaryMetadataValue;
 /// The key of the mark; its value is the node's id.
 const KEY: &str = "swarm-removed-bin";
 
-/// What a removed node is told: it is for good. Only who knows that it was removed may say so, not who merely does not
-/// know it.
+/// What a removed node is told: it is for good. Only a manager may say so whose replica is at least as new as the node's
+/// coming to it: one that lags behind may merely not know the node yet.
 pub fn removed(node: &str) -> Status {
     let mut status = Status::permission_denied(format!("node {node} was removed from the swarm"));
     let id = BinaryMetadataValue::from_bytes(node.as_bytes());
