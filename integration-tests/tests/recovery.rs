@@ -1,5 +1,7 @@
 //! The last resorts: a manager that goes on without the others, and a swarm that begins anew from a backup.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use swarm_integration_tests::{Client, Cluster, containers, eventually, said, swarmd};
 
 fn wait_field(client: &Client, name: &str, field: &str, value: &str) {
@@ -180,4 +182,34 @@ fn a_swarm_begins_anew_from_a_backup() {
     for part in ["has lost", "node.json", "node rm --force"] {
         assert!(said(&output).contains(part), "{}", said(&output));
     }
+}
+
+#[test]
+fn a_task_whose_container_is_gone_is_replaced_and_not_started_again() {
+    // On the only manager: it does not take itself for dead meanwhile.
+    let cluster = Cluster::with("gone", |options| options.nodes = 1);
+    cluster.create_service("web", "--replicas 1");
+    let (node, lost) = (cluster.node(1), cluster.task("web"));
+    node.stop_daemon().expect("SIGTERM");
+    for pid in containers(&node) {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("SIGKILL");
+    }
+    for dir in [node.state_dir().display().to_string(), "/run/swarmd".to_owned()] {
+        let folder = format!("{dir}/tasks/{}", lost.id);
+        eventually("the shim's end", || {
+            node.run(["rm", "-r", &folder]).map(drop).map_err(|e| e.to_string())
+        });
+    }
+    node.start_daemon().expect("swarmd starts again");
+    let ended = eventually("the end of the lost task", || {
+        let tasks = cluster.all_tasks("web");
+        let ended = tasks.iter().find(|task| task.id == lost.id && task.desired != "running");
+        ended.cloned().ok_or(format!("{tasks:?}"))
+    });
+    assert_eq!((&*ended.state, &*ended.error), ("failed", "the container is gone"));
+    eventually("another task in its place", || {
+        let tasks = cluster.all_tasks("web");
+        let runs = tasks.iter().any(|task| task.is_up() && task.id != lost.id);
+        if runs { Ok(()) } else { Err(format!("{tasks:?}")) }
+    });
 }

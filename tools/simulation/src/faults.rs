@@ -4,11 +4,11 @@ use swarm_pki::Role;
 use swarm_raft::Role as RaftRole;
 
 use crate::disk::FAST;
+use crate::leader::remove_lost;
 use crate::ledger::Ledger;
 use crate::net::{GOOD, HostId, Net, Quality};
 use crate::node::{Fate, Node};
 use crate::random::Random;
-use crate::run::remove_lost;
 
 /// Makes things go wrong, and heals them.
 pub(crate) struct Faults {
@@ -43,13 +43,13 @@ impl Faults {
         nodes: &mut [Node],
         net: &Net,
         ledger: &Ledger,
-        removes: bool,
+        may_remove: bool,
     ) -> Vec<String> {
         let mut said = self.repair(now, nodes, net);
         if now >= self.next {
             self.next = now + self.random.within(20..1500);
             self.count += 1;
-            said.push(self.strike(now, nodes, net, ledger, removes));
+            said.push(self.strike(now, nodes, net, ledger, may_remove));
         }
         said
     }
@@ -79,7 +79,7 @@ impl Faults {
         nodes: &mut [Node],
         net: &Net,
         ledger: &Ledger,
-        removes: bool,
+        may_remove: bool,
     ) -> String {
         let here = |node: &&Node| node.fate == Fate::Here;
         let hosts: Vec<HostId> = nodes.iter().filter(here).map(|node| node.host).collect();
@@ -141,7 +141,7 @@ impl Faults {
             }
             93..95 => transfer(nodes),
             95..97 => self.join(now, nodes),
-            _ if removes => self.remove(host, nodes, ledger),
+            _ if may_remove => self.remove(host, nodes, ledger),
             _ => transfer(nodes),
         }
     }

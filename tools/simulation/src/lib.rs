@@ -6,10 +6,12 @@
 //! - `node`: a host, with `net`, `disk` and `kernel` below the product's `Manager` and `Worker`;
 //! - `faults`: what goes wrong; `client`: users, and what they were promised; `versions`: upgrades;
 //! - `ledger` and `checks`: what must hold at every step, by name;
-//! - `break_it`: bugs made on purpose, to show that they are found.
+//! - `leader`: who leads, and what operators ask of it;
+//! - `break_it`, `bad_leader`: bugs made on purpose, to show that they are found.
 
 #![deny(unsafe_code)]
 
+mod bad_leader;
 mod break_it;
 mod checks;
 mod client;
@@ -17,6 +19,7 @@ mod determinism;
 mod disk;
 mod faults;
 mod kernel;
+mod leader;
 mod ledger;
 mod net;
 mod node;

@@ -1,26 +1,23 @@
 //! One simulation from its seed to its end.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::time::Duration;
 
-use swarm_manager::Manager;
-use swarm_model::TaskState;
 use swarm_pki::Role;
 use swarm_proto::control::control_server::Control as _;
-use swarm_proto::control::{Progress, RemoveNodeRequest, WatchServiceRequest};
-use swarm_raft::Role as RaftRole;
-use swarm_state::{Change, Command};
+use swarm_proto::control::{Progress, WatchServiceRequest};
 use tokio_stream::StreamExt;
 use tonic::Request;
 
+use crate::bad_leader;
 use crate::break_it::Break;
 use crate::checks::{Stopped, check_allocated, check_ready, is_paused, settled};
 use crate::client::{Clients, Traffic};
 use crate::determinism;
 use crate::faults::Faults;
+use crate::leader::{leader, remove_lost};
 use crate::ledger::{Checked, Ledger, Violation, violated};
 use crate::net::{HostId, Net};
 use crate::node::{Fate, Node, Shared};
@@ -113,38 +110,6 @@ pub fn run(plan: Plan) -> Report {
 fn folder() -> tempfile::TempDir {
     let shm = tempfile::Builder::new().prefix("swarm-sim-").tempdir_in("/dev/shm");
     shm.or_else(|_| tempfile::tempdir()).expect("a temporary folder can be made")
-}
-
-/// A manager that leads, or thinks that it does.
-pub(crate) fn leader(nodes: &[Node]) -> Option<(&Node, Arc<Manager>)> {
-    nodes.iter().find_map(|node| {
-        let manager = node.manager()?;
-        let leads = manager.raft().status().borrow().role == RaftRole::Leader;
-        leads.then_some((node, manager))
-    })
-}
-
-/// `node rm --force`, asked of the leader, for the hosts that do not come back or shall not, and for nodes that no host is:
-/// it lost its power as it joined.
-pub(crate) fn remove_lost(nodes: &[Node], ledger: &Ledger) {
-    let Some((leader, manager)) = leader(nodes) else { return };
-    let lost = nodes.iter().filter(|node| matches!(node.fate, Fate::Lost | Fate::Removed));
-    let mut names: Vec<String> = lost.filter_map(Node::node_id).collect();
-    let here = nodes.iter().filter(|node| node.fate == Fate::Here);
-    // Of a host that is about to join it is not known yet which node it is.
-    if let Some(known) = here.map(Node::node_id).collect::<Option<BTreeSet<_>>>() {
-        let absent = ledger.state.nodes().filter(|node| !node.is_alive());
-        names.extend(absent.map(|node| node.id.to_string()).filter(|id| !known.contains(id)));
-    }
-    names.retain(|name| ledger.state.node(&name.as_str().into()).is_some());
-    for name in names {
-        let control = manager.handle().control();
-        leader.spawn(async move {
-            // It is refused while a manager does not count as down, and asked again.
-            let _ =
-                control.remove_node(Request::new(RemoveNodeRequest { name, force: true })).await;
-        });
-    }
 }
 
 /// What a watcher of a service was told last.
@@ -304,8 +269,9 @@ impl World {
         let mut faults = Faults::new(self.random.split(), self.now);
         let mut ask_at = self.now;
         while self.now < end {
-            let removes = self.upgrade.as_ref().is_none_or(|upgrade| !upgrade.is_replacing());
-            for what in faults.step(self.now, &mut self.nodes, &self.net, &self.ledger, removes) {
+            let may_remove = self.upgrade.as_ref().is_none_or(|upgrade| !upgrade.is_replacing());
+            for what in faults.step(self.now, &mut self.nodes, &self.net, &self.ledger, may_remove)
+            {
                 self.say(|| what);
             }
             self.upgrade(false);
@@ -490,8 +456,10 @@ impl World {
             self.replicas_agree()?;
         }
         match self.plan.broken {
-            Some(Break::WithdrawOrder) => self.stop_too_soon(),
-            Some(Break::Level) => self.speak_too_soon(),
+            Some(Break::WithdrawOrder) => bad_leader::stop_too_soon(&self.nodes),
+            Some(Break::Level) if self.now.is_multiple_of(AGREEMENT) => {
+                bad_leader::speak_too_soon(&self.nodes, &self.ledger);
+            }
             _ => {}
         }
         self.clients.check(&self.ledger)
@@ -515,45 +483,4 @@ impl World {
         }
         Ok(())
     }
-
-    /// The bug of [`Break::Level`].
-    fn speak_too_soon(&self) {
-        let Some((node, manager)) = leader(&self.nodes) else { return };
-        if !self.now.is_multiple_of(500)
-            || self.ledger.state.feature_level() == Version::New.level()
-        {
-            return;
-        }
-        let changes = vec![Change::RotateNetworkKeys];
-        let command = Command { now: swarm_manager::clock::now(), changes };
-        let command = command.seal(Version::New.level(), "broken");
-        propose(node, &manager, command);
-    }
-
-    /// The bug of [`Break::WithdrawOrder`].
-    fn stop_too_soon(&self) {
-        let Some((node, manager)) = leader(&self.nodes) else { return };
-        let state = manager.store().read();
-        let withdrawn = state
-            .tasks()
-            .filter(|task| task.withdrawn.is_some() && task.desired_state <= TaskState::Running);
-        let stop = |task: &Arc<swarm_model::Task>| Change::SetDesiredState {
-            id: task.id.clone(),
-            state: TaskState::Shutdown,
-        };
-        let changes: Vec<Change> = withdrawn.map(stop).collect();
-        if changes.is_empty() {
-            return;
-        }
-        let command = Command { now: swarm_manager::clock::now(), changes };
-        propose(node, &manager, command.seal(state.feature_level(), "broken"));
-    }
-}
-
-/// Past all that a manager looks at before it proposes. It is only a bug: whether it succeeds is no matter.
-fn propose(node: &Node, manager: &Manager, command: Vec<u8>) {
-    let raft = manager.raft().clone();
-    node.spawn(async move {
-        let _ = tokio::time::timeout(Duration::from_secs(1), raft.propose(command.into())).await;
-    });
 }
