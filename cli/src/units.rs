@@ -1,6 +1,8 @@
 //! Durations, sizes and counts as people type them in flags. Errors are one line, for clap.
 
-use ipnet::Ipv4Net;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use swarm_model::quantity::{self, decimal};
 
 /// Nanoseconds of a duration in Go's notation: `10s`, `1m30s`, `500ms`, `1.5h`.
@@ -88,9 +90,16 @@ pub(crate) fn shell_words(text: &str) -> Result<Words, String> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Words(pub(crate) Vec<String>);
 
-/// An IPv4 subnet.
-pub(crate) fn subnet(text: &str) -> Result<Ipv4Net, String> {
-    text.parse().map_err(|_| "use an IPv4 subnet such as 10.9.0.0/24".to_owned())
+/// A subnet of the family that networks can have.
+pub(crate) fn subnet(text: &str) -> Result<IpNet, String> {
+    let subnet = text.parse().map_err(|_| "use a subnet such as 10.9.0.0/24".to_owned())?;
+    swarm_model::ipv4_net("subnet", subnet).map(IpNet::V4).map_err(|e| e.to_string())
+}
+
+/// The address of a gateway, as [`subnet`].
+pub(crate) fn gateway(text: &str) -> Result<IpAddr, String> {
+    let addr = text.parse().map_err(|_| "use an address such as 10.9.0.1".to_owned())?;
+    swarm_model::ipv4_addr("gateway", addr).map(IpAddr::V4).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

@@ -164,7 +164,7 @@ fn usage(cluster: &Cluster) {
             ("service create", &["IMAGE"]),
             ("service create --env =x whoami", &["NAME=VALUE"]),
             ("network create --subnet 10.1.2.0/99 x", &["10.1.2.0/99"]),
-            ("network create --subnet fe80::/64 x", &["IPv4"]),
+            ("network create --subnet fe80::/64 x", &["fe80::/64 is IPv6", "not served yet"]),
             ("network create --gateway here x", &["here"]),
             ("service ls --filter foo=bar", &["foo", "label"]),
             ("network ls --filter foo=bar", &["foo", "driver"]),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use swarm_balancer::Balancer;
 use swarm_dns::{DnsServer, NetworkNames, Scope};
 use swarm_images::{ImageConfig, ImageStore, Platform, PullPolicy, Reference};
@@ -67,7 +67,7 @@ pub trait Overlay: Send + Sync {
     /// The MTU of the underlay.
     async fn underlay_mtu(&self) -> Result<u32, swarm_overlay::Error>;
     /// The host's routes.
-    async fn routes(&self) -> Result<Vec<Ipv4Net>, swarm_overlay::Error>;
+    async fn routes(&self) -> Result<Vec<IpNet>, swarm_overlay::Error>;
 }
 
 #[tonic::async_trait]
@@ -119,7 +119,7 @@ impl Overlay for swarm_overlay::Overlay {
         self.underlay_mtu().await
     }
 
-    async fn routes(&self) -> Result<Vec<Ipv4Net>, swarm_overlay::Error> {
+    async fn routes(&self) -> Result<Vec<IpNet>, swarm_overlay::Error> {
         self.routes().await
     }
 }

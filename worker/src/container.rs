@@ -1,6 +1,6 @@
 //! From a task and its image to the container to run. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use swarm_dns::LISTEN_ADDRESS;
@@ -56,7 +56,7 @@ fn command_line(spec: &TaskSpec, image: &ImageConfig) -> Vec<String> {
     [entrypoint.as_slice(), args].concat()
 }
 
-fn hosts(hostname: &str, addr: Option<Ipv4Addr>) -> String {
+fn hosts(hostname: &str, addr: Option<IpAddr>) -> String {
     let mut hosts = String::from(
         "127.0.0.1\tlocalhost\n\
          ::1\tlocalhost ip6-localhost ip6-loopback\n\

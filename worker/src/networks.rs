@@ -1,7 +1,7 @@
 //! From what a node is told of a network to what its kernel, balancer and DNS should hold. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use swarm_balancer::{Backend, VirtualService};
@@ -114,7 +114,7 @@ impl<'a> Desired<'a> {
             Some(VirtualService {
                 id: id.to_string(),
                 name: service.name.clone(),
-                mark: Some(self.host_number(vip)),
+                mark: self.host_number(vip),
                 vip,
                 backends: backends.remove(id).unwrap_or_default(),
             })
@@ -128,9 +128,12 @@ impl<'a> Desired<'a> {
     }
 
     /// Unique in the network, as a service's mark must be, and short: what `ipvsadm` shows as `FWM 2` is the service
-    /// with the VIP 10.0.1.2 of 10.0.1.0/24.
-    fn host_number(&self, addr: Ipv4Addr) -> u32 {
-        u32::from(addr) & u32::from(self.network.subnet.hostmask())
+    /// with the VIP 10.0.1.2 of 10.0.1.0/24. None if the address is IPv6, which no engine balances.
+    fn host_number(&self, addr: IpAddr) -> Option<u32> {
+        match (addr, self.network.subnet.hostmask()) {
+            (IpAddr::V4(addr), IpAddr::V4(mask)) => Some(u32::from(addr) & u32::from(mask)),
+            _ => None,
+        }
     }
 
     /// The names in this network.
@@ -166,14 +169,14 @@ impl<'a> Desired<'a> {
     fn insert_reverse(
         &self,
         names: &mut NetworkNames,
-        addr: Ipv4Addr,
+        addr: IpAddr,
         name: &str,
     ) -> Result<(), swarm_dns::Error> {
         let full = format!("{name}.{}", self.network.name);
         names.insert_reverse(addr, &full).or_else(|_| names.insert_reverse(addr, name))
     }
 
-    fn ready(&self, service: &ServiceId) -> Vec<Ipv4Addr> {
+    fn ready(&self, service: &ServiceId) -> Vec<IpAddr> {
         let of_service = self.endpoints.iter().filter(|endpoint| endpoint.service == *service);
         let ready = of_service.filter(|endpoint| endpoint.state == EndpointState::Ready);
         ready.map(|endpoint| endpoint.addr).collect()

@@ -1,9 +1,9 @@
 //! `swarmctl network`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use clap::{Args, Subcommand};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::ListArgs;
 use crate::units;
@@ -46,13 +46,13 @@ pub(crate) struct CreateNetwork {
     pub(crate) driver: String,
     /// Subnet [default: a free one from the pool]
     #[arg(long, value_name = "CIDR", value_parser = units::subnet)]
-    pub(crate) subnet: Option<Ipv4Net>,
+    pub(crate) subnet: Option<IpNet>,
     /// Address of the gateway [default: the subnet's first]
-    #[arg(long, value_name = "IP")]
-    pub(crate) gateway: Option<Ipv4Addr>,
+    #[arg(long, value_name = "IP", value_parser = units::gateway)]
+    pub(crate) gateway: Option<IpAddr>,
     /// Part of the subnet that addresses are taken from [default: all of it]
     #[arg(long, value_name = "CIDR", value_parser = units::subnet)]
-    pub(crate) ip_range: Option<Ipv4Net>,
+    pub(crate) ip_range: Option<IpNet>,
     /// No way out of the swarm
     #[arg(long)]
     pub(crate) internal: bool,

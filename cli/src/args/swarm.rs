@@ -1,7 +1,7 @@
 //! Making, joining and leaving a swarm.
 
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::Format;
 use crate::units;
@@ -54,7 +54,7 @@ pub(crate) struct Init {
     pub(crate) data_path_port: Option<u16>,
     /// Subnet that networks take theirs from; may be repeated [default: 10.0.0.0/8]
     #[arg(long, value_name = "CIDR", value_parser = units::subnet)]
-    pub(crate) default_addr_pool: Vec<Ipv4Net>,
+    pub(crate) default_addr_pool: Vec<IpNet>,
     /// Prefix length of a network's subnet from the pool [default: 24]
     #[arg(long, value_name = "N")]
     pub(crate) default_addr_pool_mask_length: Option<u8>,

@@ -165,6 +165,13 @@ fn usage_errors_are_one_line_and_exit_2() {
         ("node", "swarmctl"),
         ("nonsense", "unrecognized subcommand 'nonsense'"),
         ("network prune", "--force"),
+        (
+            "network create --subnet fd00::/64 n",
+            "subnet fd00::/64 is IPv6, which is not served yet",
+        ),
+        ("network create --gateway fd00::1 n", "gateway fd00::1 is IPv6, which is not served yet"),
+        ("network create --ip-range fd00::/80 n", "fd00::/80 is IPv6, which is not served yet"),
+        ("init --default-addr-pool fd00::/8", "fd00::/8 is IPv6, which is not served yet"),
         ("--host tcp://1.2.3.4 info", "unix://PATH"),
     ] {
         let ran = run(&fake, line);

@@ -1,28 +1,33 @@
 //! The desired state of one network's services on this node: what an engine makes the kernel match.
 
-use std::{collections::HashSet, net::Ipv4Addr, path::PathBuf};
+use std::{
+    collections::HashSet,
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+};
 
 use crate::{Error, Result};
 
 /// The longest accepted [`VirtualService::id`] in bytes; a swarm id has 25.
 const MAX_ID: usize = 64;
 
-/// One network on this node, with every service that has a VIP there.
+/// One network on this node, with every service that has a VIP there. Its addresses `A` are of either family until it
+/// was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Network {
+pub struct Network<A = IpAddr> {
     /// The network's id, unique on this node.
     pub id: String,
     /// The file of the network's namespace (`/run/netns/...`, `/proc/PID/ns/net`).
     pub netns: PathBuf,
     /// The bridge's address: the source that a task sees when it calls its own service and is picked itself.
-    pub gateway: Ipv4Addr,
+    pub gateway: A,
     /// The services, in any order.
-    pub services: Vec<VirtualService>,
+    pub services: Vec<VirtualService<A>>,
 }
 
 /// A service's virtual address and the tasks behind it. It answers TCP and UDP on every port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VirtualService {
+pub struct VirtualService<A = IpAddr> {
     /// The service's id: 1 to 64 of `A-Z a-z 0-9 _ - .`, unique in the network.
     pub id: String,
     /// The service's name, for people who read the kernel's tables. Not unique.
@@ -31,16 +36,16 @@ pub struct VirtualService {
     /// The IPVS engine needs it; nftables does not use it.
     pub mark: Option<u32>,
     /// The virtual address, unique in the network; the overlay puts it on the bridge as a /32.
-    pub vip: Ipv4Addr,
+    pub vip: A,
     /// The tasks. None, or only draining ones: new connections are refused at once.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<Backend<A>>,
 }
 
 /// A task behind a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backend {
+pub struct Backend<A = IpAddr> {
     /// The task's address, unique in the service.
-    pub addr: Ipv4Addr,
+    pub addr: A,
     /// The share of new connections. 0 drains: no new connection, established ones go on until the backend is
     /// removed, which ends them at once.
     pub weight: u16,
@@ -54,7 +59,56 @@ impl Network {
     /// # Errors
     /// [`Error::Invalid`] names the first contradiction.
     pub fn validate(&self) -> Result<()> {
-        let invalid = |reason: String| Err(Error::Invalid { network: self.id.clone(), reason });
+        self.checked().map(|_| ())
+    }
+
+    /// The network, if [`Network::validate`] finds nothing wrong.
+    pub(crate) fn checked(&self) -> Result<Network<Ipv4Addr>> {
+        let network = self.of_ipv4()?;
+        network.check()?;
+        Ok(network)
+    }
+
+    /// The engines balance IPv4: IPv6 is refused here until it is served.
+    fn of_ipv4(&self) -> Result<Network<Ipv4Addr>> {
+        let ipv4 = |what, addr| match addr {
+            IpAddr::V4(addr) => Ok(addr),
+            IpAddr::V6(addr) => {
+                Err(self.invalid(format!("{what} {addr} is IPv6, which is not served yet")))
+            }
+        };
+        let backend = |backend: &Backend| {
+            let addr = ipv4("backend", backend.addr)?;
+            Ok(Backend { addr, weight: backend.weight, local: backend.local })
+        };
+        let service = |service: &VirtualService| {
+            Ok(VirtualService {
+                id: service.id.clone(),
+                name: service.name.clone(),
+                mark: service.mark,
+                vip: ipv4("VIP", service.vip)?,
+                backends: service.backends.iter().map(backend).collect::<Result<_>>()?,
+            })
+        };
+        Ok(Network {
+            id: self.id.clone(),
+            netns: self.netns.clone(),
+            gateway: ipv4("gateway", self.gateway)?,
+            services: self.services.iter().map(service).collect::<Result<_>>()?,
+        })
+    }
+}
+
+impl<A> Network<A> {
+    pub(crate) fn invalid(&self, reason: String) -> Error {
+        Error::Invalid { network: self.id.clone(), reason }
+    }
+}
+
+impl Network<Ipv4Addr> {
+    /// Finds contradictions.
+    pub(crate) fn check(&self) -> Result<()> {
+        let invalid = |reason| Err(self.invalid(reason));
         let (mut ids, mut vips, mut marks) = (HashSet::new(), HashSet::new(), HashSet::new());
         for service in &self.services {
             let id = &service.id;
@@ -155,6 +209,18 @@ mod tests {
             (
                 reason(|n| n.services[0].backends = vec![n.services[0].backends[0]; 2]),
                 "network n: service a lists the backend 10.0.0.9 twice",
+            ),
+            (
+                reason(|n| n.gateway = "fd00::1".parse().expect("an address")),
+                "network n: gateway fd00::1 is IPv6, which is not served yet",
+            ),
+            (
+                reason(|n| n.services[1].vip = "fd00::2".parse().expect("an address")),
+                "network n: VIP fd00::2 is IPv6, which is not served yet",
+            ),
+            (
+                reason(|n| n.services[0].backends[0].addr = "fd00::9".parse().expect("an address")),
+                "network n: backend fd00::9 is IPv6, which is not served yet",
             ),
         ];
         for (got, expected) in cases {

@@ -50,7 +50,7 @@ async fn it_is_chosen_where_the_kernel_has_it() {
 #[ignore = "needs a kernel with IPVS: cargo xtask vm test"]
 async fn any_meddling_is_repaired_and_named() {
     let segment = Segment::new("n");
-    let backend = |last| Backend { addr: Ipv4Addr::new(10, 0, 1, last), weight: 1, local: true };
+    let backend = |last| Backend { addr: [10, 0, 1, last].into(), weight: 1, local: true };
     let other = Ipv4Addr::new(10, 0, 1, 3);
     let services = vec![service(0, VIP, vec![backend(11), backend(12)]), service(1, other, vec![])];
     let network = segment.network(services);

@@ -97,11 +97,11 @@ fn argument(position: usize, default: usize) -> Result<usize> {
 /// 200 services; `web` has 50 tasks.
 fn names() -> Result<NetworkNames> {
     let mut names = NetworkNames::new();
-    let tasks = (0..50).map(|host| Ipv4Addr::new(10, 0, 1, host)).collect();
+    let tasks = (0..50).map(|host| [10, 0, 1, host].into()).collect();
     names.insert("tasks.web", Answer::Addresses(tasks))?;
-    names.insert("web", Answer::Vip(Ipv4Addr::new(10, 0, 0, 2)))?;
+    names.insert("web", Answer::Vip([10, 0, 0, 2].into()))?;
     for number in 0..199 {
-        let vip = Answer::Vip(Ipv4Addr::new(10, 0, 2, number));
+        let vip = Answer::Vip([10, 0, 2, number].into());
         names.insert(&format!("service-{number}"), vip)?;
     }
     Ok(names)

@@ -1,10 +1,10 @@
 //! Decides, without waiting for anything, what becomes of a query: an answer from the snapshot, an error, or the
 //! verdict that the node's resolvers must be asked.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use hickory_proto::op::ResponseCode;
-use hickory_proto::rr::rdata::{A, PTR};
+use hickory_proto::rr::rdata::PTR;
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_server::net::xfer::Protocol;
 use rand::seq::SliceRandom;
@@ -84,11 +84,9 @@ fn local_records(query: &Query, names: &Names, scope: &Scope, ttl: u32) -> Optio
         return Some(records(name, ttl, data));
     }
     let answer = names.find(&scope.networks, &key)?;
-    if !matches!(kind, RecordType::A | RecordType::ANY) {
-        return Some(Vec::new());
-    }
-    let addresses = answer.addresses().iter().map(|&address| RData::A(A(address)));
-    let mut records = records(name, ttl, addresses);
+    let addresses = answer.addresses().iter().map(|&address| RData::from(address));
+    let wanted = |data: &RData| kind == RecordType::ANY || kind == data.record_type();
+    let mut records = records(name, ttl, addresses.filter(wanted));
     if matches!(answer, Answer::Addresses(_)) {
         records.shuffle(&mut rand::rng());
     }
@@ -115,10 +113,18 @@ fn lookup_key(name: &Name) -> Option<String> {
     Some(key)
 }
 
-/// 10.0.1.2 for `2.1.0.10.in-addr.arpa` (RFC 1035 section 3.5).
-fn reverse_address(key: &str) -> Option<Ipv4Addr> {
-    let reversed = key.strip_suffix(".in-addr.arpa")?;
-    let mut octets: Vec<&str> = reversed.split('.').collect();
-    octets.reverse();
-    octets.join(".").parse().ok()
+/// 10.0.1.2 for `2.1.0.10.in-addr.arpa` (RFC 1035 section 3.5); an IPv6 address for its 32 digits, the last one first,
+/// and `.ip6.arpa` (RFC 3596 section 2.5).
+fn reverse_address(key: &str) -> Option<IpAddr> {
+    if let Some(reversed) = key.strip_suffix(".in-addr.arpa") {
+        let octets: Vec<&str> = reversed.rsplit('.').collect();
+        return octets.join(".").parse().ok().map(IpAddr::V4);
+    }
+    let digits: Vec<&str> = key.strip_suffix(".ip6.arpa")?.rsplit('.').collect();
+    let is_digit = |part: &&str| matches!(part.as_bytes(), [one] if one.is_ascii_hexdigit());
+    if digits.len() != 32 || !digits.iter().all(is_digit) {
+        return None;
+    }
+    let bits = u128::from_str_radix(&digits.concat(), 16).ok()?;
+    Some(Ipv6Addr::from(bits).into())
 }

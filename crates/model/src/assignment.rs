@@ -2,10 +2,10 @@
 //! data plane and DNS need. A worker never sees more of the replicated state than this.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -165,9 +165,9 @@ pub struct NetworkView {
     /// UDP port of VXLAN.
     pub port: u16,
     /// The subnet.
-    pub subnet: Ipv4Net,
+    pub subnet: IpNet,
     /// The address of the bridge on every node.
-    pub gateway: Ipv4Addr,
+    pub gateway: IpAddr,
     /// Bytes; already less the encapsulation.
     pub mtu: u32,
     /// Whether it gives no way out of the swarm.
@@ -185,14 +185,14 @@ pub struct ServiceView {
     /// More names in this network.
     pub aliases: Vec<String>,
     /// The virtual address; none for `dnsrr`.
-    pub vip: Option<Ipv4Addr>,
+    pub vip: Option<IpAddr>,
 }
 
 /// A task's address in a network as a worker programs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointView {
     /// The address.
-    pub addr: Ipv4Addr,
+    pub addr: IpAddr,
     /// The node the task is on.
     pub node: NodeId,
     /// Where VXLAN packets for it go; none as long as its node has not said.

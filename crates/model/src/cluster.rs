@@ -1,6 +1,6 @@
 //! The cluster itself: its settings, CA and join tokens.
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use crate::{ClusterId, FeatureLevel, Meta};
@@ -85,7 +85,7 @@ pub struct RootRotation {
 #[serde(rename_all = "PascalCase", default)]
 pub struct ClusterSpec {
     /// The pools that networks without `--subnet` take theirs from.
-    pub default_addr_pool: Vec<Ipv4Net>,
+    pub default_addr_pool: Vec<IpNet>,
     /// The prefix length of a subnet from the pool.
     pub subnet_size: u8,
     /// The UDP port of VXLAN (RFC 7348).
@@ -107,7 +107,9 @@ pub struct EncryptionConfig {
 impl Default for ClusterSpec {
     fn default() -> ClusterSpec {
         ClusterSpec {
-            default_addr_pool: vec![Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 0, 0, 0), 8)],
+            default_addr_pool: vec![
+                Ipv4Net::new_assert(std::net::Ipv4Addr::new(10, 0, 0, 0), 8).into(),
+            ],
             subnet_size: 24,
             data_path_port: 4789,
             task_history_retention_limit: 5,

@@ -12,6 +12,7 @@ mod assignment;
 mod cluster;
 pub mod codec;
 mod encryption;
+mod family;
 mod id;
 mod level;
 mod meta;
@@ -36,6 +37,7 @@ pub use encryption::{
     ENCRYPTED_OPTION, ESP_CIPHER, EspKey, KeyRing, NetworkKey, NetworkSecret, NodeEncryption,
     Rotation,
 };
+pub use family::{ipv4_addr, ipv4_net};
 pub use id::{ClusterId, Id, NetworkId, NodeId, ServiceId, TaskId};
 pub use level::FeatureLevel;
 pub use meta::{Labels, Meta, Timestamp, Version};

@@ -1,8 +1,9 @@
 //! Overlay networks.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{ENCRYPTED_OPTION, Labels, Meta, NetworkId};
@@ -28,12 +29,12 @@ pub struct Network {
     #[serde(rename = "VNI")]
     pub vni: u32,
     /// The subnet in force, from the spec or the pool.
-    pub subnet: Ipv4Net,
+    pub subnet: IpNet,
     /// The gateway: the address of the bridge on every node.
-    pub gateway: std::net::Ipv4Addr,
+    pub gateway: IpAddr,
     /// The part of the subnet that addresses are taken from.
     #[serde(rename = "IPRange")]
-    pub ip_range: Ipv4Net,
+    pub ip_range: IpNet,
 }
 
 impl Network {
@@ -83,16 +84,33 @@ pub struct Ipam {
 pub struct IpamConfig {
     /// The subnet; none means "from the pool".
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub subnet: Option<Ipv4Net>,
+    pub subnet: Option<IpNet>,
     /// Where addresses are taken from, within the subnet.
     #[serde(rename = "IPRange", skip_serializing_if = "Option::is_none")]
-    pub ip_range: Option<Ipv4Net>,
+    pub ip_range: Option<IpNet>,
     /// The gateway; none means the subnet's first address.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gateway: Option<std::net::Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
 }
 
-/// Whether two subnets have an address in common: then one is part of the other.
-pub fn overlap(one: &Ipv4Net, other: &Ipv4Net) -> bool {
+/// Whether two subnets have an address in common: then one is part of the other. Those of two families never have.
+pub fn overlap(one: &IpNet, other: &IpNet) -> bool {
     one.contains(other) || other.contains(one)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets_overlap_if_one_is_part_of_the_other() {
+        let overlap = |one: &str, other: &str| {
+            let (one, other) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(overlap(&one, &other), overlap(&other, &one));
+            overlap(&one, &other)
+        };
+        assert!(overlap("10.0.0.0/8", "10.9.0.0/24") && overlap("fd00::/8", "fd00:9::/64"));
+        assert!(!overlap("10.8.0.0/24", "10.9.0.0/24") && !overlap("fd00:8::/64", "fd00:9::/64"));
+        assert!(!overlap("0.0.0.0/0", "::/0"), "of two families");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{FeatureLevel, Labels, Meta, NodeEncryption, NodeId};
@@ -106,7 +106,7 @@ pub struct NodeDescription {
     pub underlay_mtu: Option<u32>,
     /// Every IPv4 prefix the host has a route for; subnets from the pool keep clear of them. None if they could not be
     /// listed, which is not the same as having none.
-    pub routes: Option<Vec<Ipv4Net>>,
+    pub routes: Option<Vec<IpNet>>,
     /// The VTEP: where other nodes send VXLAN packets for tasks here.
     pub data_path_addr: Option<IpAddr>,
     /// The balancer engine in use and why.

@@ -1,6 +1,6 @@
 //! Services: what the user wants to run.
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -257,7 +257,7 @@ pub struct VirtualIp {
     #[serde(rename = "NetworkID")]
     pub network_id: NetworkId,
     /// The address, with the subnet's prefix length.
-    pub addr: Ipv4Net,
+    pub addr: IpNet,
 }
 
 /// A rolling update.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{Meta, NetworkId, NodeId, Readiness, ServiceId, TaskId, TaskSpec, Timestamp};
@@ -95,7 +95,7 @@ pub struct Attachment {
     /// The network.
     pub network: AttachmentNetwork,
     /// One address, with the subnet's prefix length.
-    pub addresses: Vec<Ipv4Net>,
+    pub addresses: Vec<IpNet>,
 }
 
 /// The network of an [`Attachment`].

@@ -5,7 +5,7 @@ use ipnet::Ipv4Net;
 
 use crate::{
     DEFAULT_DRIVER, ENCRYPTED_OPTION, Labels, MTU_OPTION, NetworkSpec, READY_TIMEOUT_LABEL,
-    Replicated, ServiceMode, ServiceSpec,
+    Replicated, ServiceMode, ServiceSpec, ipv4_addr, ipv4_net,
 };
 
 /// What is wrong with a spec, in one line.
@@ -141,13 +141,16 @@ pub fn network_spec(spec: &NetworkSpec) -> Result<(), Invalid> {
         let alone = config.gateway.is_none() && config.ip_range.is_none();
         return if alone { Ok(()) } else { invalid("--gateway and --ip-range need --subnet") };
     };
+    let subnet = ipv4_net("subnet", subnet)?;
+    let gateway = config.gateway.map(|addr| ipv4_addr("gateway", addr)).transpose()?;
+    let range = config.ip_range.map(|net| ipv4_net("ip range", net)).transpose()?;
     subnet_shape(subnet)?;
-    if let Some(gateway) = config.gateway
+    if let Some(gateway) = gateway
         && !is_host_address(subnet, gateway)
     {
         return invalid(format!("gateway {gateway} is no host address of subnet {subnet}"));
     }
-    match config.ip_range {
+    match range {
         Some(range) if range.trunc() != range => {
             invalid(format!("ip range {range} has host bits set: use {}", range.trunc()))
         }
@@ -281,5 +284,29 @@ mod tests {
         assert!(network_spec(&spec).is_ok());
         spec.ipam.config[0].ip_range = Some("10.8.0.0/25".parse().unwrap());
         assert!(network_spec(&spec).is_err());
+    }
+
+    #[test]
+    fn ipv6_is_refused_in_one_line_wherever_it_is_given() {
+        let refusal = |subnet: &str, range: Option<&str>, gateway: Option<&str>| {
+            let config = IpamConfig {
+                subnet: Some(subnet.parse().unwrap()),
+                ip_range: range.map(|range| range.parse().unwrap()),
+                gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+            };
+            network_spec(&with(config)).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refusal("fd00::/64", Some("fd00::/80"), Some("fd00::1")),
+            "subnet fd00::/64 is IPv6, which is not served yet"
+        );
+        assert_eq!(
+            refusal("10.9.0.0/24", None, Some("fd00::1")),
+            "gateway fd00::1 is IPv6, which is not served yet"
+        );
+        assert_eq!(
+            refusal("10.9.0.0/24", Some("fd00::/80"), None),
+            "ip range fd00::/80 is IPv6, which is not served yet"
+        );
     }
 }

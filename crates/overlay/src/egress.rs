@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use swarm_netns::Namespace;
 
+use crate::family::ipv4_net;
 use crate::message::{self, Request};
 use crate::names::{EGRESS_BRIDGE, parse_alias, task_mac};
 use crate::observed::Link;
@@ -36,7 +37,8 @@ struct Addresses {
 
 impl Egress {
     /// Adopts the bridge that is there, with the addresses its ports carry, or picks a subnet for a new one.
-    pub(crate) async fn adopt(rtnl: &Rtnl, candidates: &[Ipv4Net]) -> Result<Self, Error> {
+    pub(crate) async fn adopt(rtnl: &Rtnl, candidates: &[IpNet]) -> Result<Self, Error> {
+        let candidates = of_ipv4(candidates)?;
         let (links, addresses) = futures::try_join!(rtnl.links(), rtnl.addresses())?;
         let bridge = links.iter().find(|link| link.name == EGRESS_BRIDGE);
         let existing = addresses.iter().find_map(|(index, addr, len)| match addr {
@@ -47,7 +49,7 @@ impl Egress {
         });
         let subnet = match existing {
             Some(net) => net.trunc(),
-            None => choose(candidates, &host::routed_prefixes(rtnl).await?)?,
+            None => choose(&candidates, &host::routed_prefixes(rtnl).await?)?,
         };
         let by_task = links
             .iter()
@@ -88,7 +90,7 @@ impl Egress {
         let free = (0..count)
             .map(|i| (addresses.next + i) % count)
             .find(|offset| !used.contains(&Ipv4Addr::from(first + offset)))
-            .ok_or(Error::EgressExhausted { gateway: self.gateway })?;
+            .ok_or(Error::EgressExhausted { gateway: self.gateway.into() })?;
         let addr = Ipv4Addr::from(first + free);
         addresses.next = (free + 1) % count;
         addresses.by_task.insert(task.to_owned(), addr);
@@ -189,6 +191,12 @@ fn first_host(subnet: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(subnet.network()) + 1)
 }
 
+fn of_ipv4(candidates: &[IpNet]) -> Result<Vec<Ipv4Net>, Error> {
+    let candidates = candidates.iter().map(|net| ipv4_net("subnet", *net));
+    let candidates: Result<_, String> = candidates.collect();
+    candidates.map_err(|reason| Error::Invalid { object: EGRESS_BRIDGE.into(), reason })
+}
+
 /// The first candidate that shares no address with a routed prefix.
 fn choose(candidates: &[Ipv4Net], routed: &[Ipv4Net]) -> Result<Ipv4Net, Error> {
     let overlaps = |a: &Ipv4Net, b: &Ipv4Net| a.contains(b) || b.contains(a);
@@ -267,6 +275,8 @@ mod tests {
         assert_eq!(chosen(&["172.16.0.0/12"]).unwrap(), "192.168.240.0/20");
         let none = chosen(&["172.16.0.0/12", "192.168.0.0/16"]).unwrap_err();
         assert!(none.to_string().contains("192.168.240.0/20 are all routed elsewhere"));
+        let refused = of_ipv4(&["fd00::/64".parse().unwrap()]).unwrap_err().to_string();
+        assert_eq!(refused, "swarm_gwbridge: subnet fd00::/64 is IPv6, which is not served yet");
     }
 
     #[test]

@@ -10,10 +10,11 @@ use swarm_netns::Namespace;
 use crate::delta::{Delta, delta};
 use crate::message::{self, Request};
 use crate::names::{self, BRIDGE, Mac, VXLAN, task_mac};
+use crate::network::Ipv4Network;
 use crate::observed::{Link, Neighbour, Route};
 use crate::rtnl::Rtnl;
 use crate::settings::{PortSettings, Vxlan};
-use crate::{Changes, Error, Network, carrier, port, sysctl};
+use crate::{Changes, Error, carrier, port, sysctl};
 
 /// What a network is programmed through.
 pub(crate) struct Target<'a> {
@@ -35,7 +36,7 @@ pub(crate) fn prepare_namespace() -> Result<(), Error> {
 
 impl Target<'_> {
     /// Programs the difference between `network` and the kernel.
-    pub(crate) async fn ensure(&self, network: &Network) -> Result<Changes, Error> {
+    pub(crate) async fn ensure(&self, network: &Ipv4Network) -> Result<Changes, Error> {
         let (links, changed) = self.ensure_links(network).await?;
         let sysctls = self
             .netns
@@ -51,7 +52,7 @@ impl Target<'_> {
     }
 
     /// Bridge, VXLAN device and task ports; all links as they are then, and how many were put right.
-    async fn ensure_links(&self, network: &Network) -> Result<(Vec<Link>, usize), Error> {
+    async fn ensure_links(&self, network: &Ipv4Network) -> Result<(Vec<Link>, usize), Error> {
         let object = format!("network {}", network.id);
         let mut links = self.rtnl.links().await?;
         let mut changed = 0;
@@ -91,7 +92,7 @@ impl Target<'_> {
         Ok((links, changed))
     }
 
-    fn bridge_requests(&self, network: &Network, bridge: Option<&Link>) -> Vec<Request> {
+    fn bridge_requests(&self, network: &Ipv4Network, bridge: Option<&Link>) -> Vec<Request> {
         let mac = names::bridge_mac(self.vtep);
         let mut requests = Vec::new();
         match bridge {
@@ -114,7 +115,7 @@ impl Target<'_> {
         requests
     }
 
-    fn vxlan(&self, network: &Network) -> Vxlan {
+    fn vxlan(&self, network: &Ipv4Network) -> Vxlan {
         Vxlan {
             vni: network.vni,
             local: self.vtep,
@@ -124,7 +125,7 @@ impl Target<'_> {
         }
     }
 
-    async fn replace_vxlan(&self, network: &Network) -> Result<(), Error> {
+    async fn replace_vxlan(&self, network: &Ipv4Network) -> Result<(), Error> {
         let object = format!("network {}", network.id);
         let old = vec![message::delete_link(VXLAN)];
         self.rtnl.apply(&object, old).await?;
@@ -134,7 +135,11 @@ impl Target<'_> {
     }
 
     /// Addresses, routes, neighbours and forwarding entries.
-    async fn ensure_entries(&self, network: &Network, links: &[Link]) -> Result<Changes, Error> {
+    async fn ensure_entries(
+        &self,
+        network: &Ipv4Network,
+        links: &[Link],
+    ) -> Result<Changes, Error> {
         let missing = |name| Error::netlink(format!("find link {name}"), Errno::ENODEV.into());
         let bridge = find(links, BRIDGE).ok_or_else(|| missing(BRIDGE))?.index;
         let vxlan = find(links, VXLAN).ok_or_else(|| missing(VXLAN))?.index;
@@ -193,7 +198,7 @@ fn find<'a>(links: &'a [Link], name: &str) -> Option<&'a Link> {
 
 /// The gateway with the subnet's prefix, VIPs as /32, nothing else.
 fn address_delta(
-    network: &Network,
+    network: &Ipv4Network,
     bridge: u32,
     have: &[(u32, IpAddr, u8)],
 ) -> Delta<(Ipv4Addr, u8), ()> {
@@ -213,7 +218,7 @@ fn address_delta(
 
 /// The kernel adds the subnet's route with the gateway address; only if that address is in place is a missing route put back.
 fn missing_route(
-    network: &Network,
+    network: &Ipv4Network,
     bridge: u32,
     addresses: &Delta<(Ipv4Addr, u8), ()>,
     routes: &[Route],
@@ -229,7 +234,7 @@ fn missing_route(
 
 /// The bridge knows all tasks; the VXLAN device, which answers ARP for them (`proxy`), those on other nodes.
 fn neighbour_delta(
-    network: &Network,
+    network: &Ipv4Network,
     bridge: u32,
     vxlan: u32,
     have: &[Neighbour],
@@ -254,7 +259,7 @@ fn neighbour_delta(
 }
 
 /// One permanent entry per task elsewhere. An entry with several destinations cannot be replaced by one, so it goes first.
-fn remote_delta(network: &Network, vxlan: u32, have: &[Neighbour]) -> Delta<Mac, IpAddr> {
+fn remote_delta(network: &Ipv4Network, vxlan: u32, have: &[Neighbour]) -> Delta<Mac, IpAddr> {
     let want = network.remote.iter().map(|remote| (task_mac(remote.addr), remote.vtep)).collect();
     let mut found: HashMap<Mac, Option<IpAddr>> = HashMap::new();
     for entry in have.iter().filter(|e| e.own && e.index == vxlan) {

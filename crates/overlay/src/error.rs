@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -76,7 +76,7 @@ pub enum Error {
     #[error("egress subnet of gateway {gateway} has no free address")]
     EgressExhausted {
         /// The bridge's own address.
-        gateway: Ipv4Addr,
+        gateway: IpAddr,
     },
     /// More than one step failed; all of them.
     #[error("{object}: {}", List(errors))]

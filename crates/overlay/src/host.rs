@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use nix::errno::Errno;
 use swarm_netns::Namespace;
 use tokio::runtime::Handle;
@@ -41,8 +41,9 @@ pub async fn addresses(host_netns: Option<&Path>) -> Result<Vec<InterfaceAddress
 ///
 /// # Errors
 /// If the namespace or rtnetlink cannot be opened.
-pub async fn routes(host_netns: Option<&Path>) -> Result<Vec<Ipv4Net>, Error> {
-    routed_prefixes(&connect(host_netns).await?).await
+pub async fn routes(host_netns: Option<&Path>) -> Result<Vec<IpNet>, Error> {
+    let prefixes = routed_prefixes(&connect(host_netns).await?).await?;
+    Ok(prefixes.into_iter().map(IpNet::V4).collect())
 }
 
 async fn connect(host_netns: Option<&Path>) -> Result<Rtnl, Error> {

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
+use crate::family::{ipv4_addr, ipv4_net};
 use crate::{Error, names};
 
 /// Largest VXLAN network identifier (RFC 7348: 24 bits). The largest of all is kept for the probe at start.
@@ -12,9 +13,10 @@ const MAX_VNI: u32 = (1 << 24) - 2;
 /// Smallest MTU every IPv4 host must take (RFC 791), and the largest of the VXLAN driver.
 const MTUS: std::ops::RangeInclusive<u32> = 576..=65535;
 
-/// One overlay network, as this node should have it.
+/// One overlay network, as this node should have it: with prefixes `N` and addresses `A`, which are of either family
+/// until the network was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Network {
+pub struct Network<N = IpNet, A = IpAddr> {
     /// Network id; names the namespace file.
     pub id: String,
     /// VXLAN network identifier, 1 to 16,777,214, the same on all nodes.
@@ -22,24 +24,27 @@ pub struct Network {
     /// UDP port of its VXLAN packets, the same on all nodes.
     pub port: u16,
     /// The network's addresses.
-    pub subnet: Ipv4Net,
+    pub subnet: N,
     /// Address of the bridge, the same on all nodes.
-    pub gateway: Ipv4Addr,
+    pub gateway: A,
     /// MTU of the tasks' interfaces, in bytes.
     pub mtu: u32,
     /// Service addresses, put on the bridge as /32.
-    pub vips: Vec<Ipv4Addr>,
+    pub vips: Vec<A>,
     /// Addresses of this node's tasks.
-    pub local: Vec<Ipv4Addr>,
+    pub local: Vec<A>,
     /// Tasks on other nodes.
-    pub remote: Vec<Remote>,
+    pub remote: Vec<Remote<A>>,
 }
+
+/// A network that the kernel would take and carry.
+pub(crate) type Ipv4Network = Network<Ipv4Net, Ipv4Addr>;
 
 /// A task on another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Remote {
+pub struct Remote<A = IpAddr> {
     /// The task's address on this network.
-    pub addr: Ipv4Addr,
+    pub addr: A,
     /// The data-path address of the task's node.
     pub vtep: IpAddr,
 }
@@ -50,10 +55,46 @@ impl Network {
     /// # Errors
     /// [`Error::Invalid`], naming the network and the value.
     pub fn validate(&self) -> Result<(), Error> {
-        names::check_id("network", &self.id)?;
-        self.refuse(self.find_fault())
+        self.checked().map(|_| ())
     }
 
+    /// The network, if [`Network::validate`] finds nothing wrong.
+    pub(crate) fn checked(&self) -> Result<Ipv4Network, Error> {
+        names::check_id("network", &self.id)?;
+        let network = self.of_ipv4().map_err(|fault| self.invalid(fault))?;
+        network.refuse(network.find_fault())?;
+        Ok(network)
+    }
+
+    fn of_ipv4(&self) -> Result<Ipv4Network, String> {
+        let all = |what, addrs: &[IpAddr]| -> Result<Vec<Ipv4Addr>, String> {
+            addrs.iter().map(|addr| ipv4_addr(what, *addr)).collect()
+        };
+        let remote = self.remote.iter().map(|remote| {
+            let addr = ipv4_addr("address", remote.addr)?;
+            Ok(Remote { addr, vtep: remote.vtep })
+        });
+        Ok(Network {
+            id: self.id.clone(),
+            vni: self.vni,
+            port: self.port,
+            subnet: ipv4_net("subnet", self.subnet)?,
+            gateway: ipv4_addr("gateway", self.gateway)?,
+            mtu: self.mtu,
+            vips: all("VIP", &self.vips)?,
+            local: all("address", &self.local)?,
+            remote: remote.collect::<Result<_, String>>()?,
+        })
+    }
+}
+
+impl<N, A> Network<N, A> {
+    fn invalid(&self, reason: String) -> Error {
+        Error::Invalid { object: format!("network {}", self.id), reason }
+    }
+}
+
+impl Ipv4Network {
     /// Rejects remote tasks that this node, with its own `vtep`, could not send to.
     pub(crate) fn validate_vteps(&self, vtep: IpAddr) -> Result<(), Error> {
         let fault = self.remote.iter().find_map(|remote| match remote.vtep {
@@ -69,10 +110,7 @@ impl Network {
     }
 
     fn refuse(&self, fault: Option<String>) -> Result<(), Error> {
-        match fault {
-            None => Ok(()),
-            Some(reason) => Err(Error::Invalid { object: format!("network {}", self.id), reason }),
-        }
+        fault.map_or(Ok(()), |fault| Err(self.invalid(fault)))
     }
 
     fn find_fault(&self) -> Option<String> {
@@ -110,12 +148,12 @@ mod tests {
             vni: 4097,
             port: 4789,
             subnet: "10.0.1.0/24".parse().unwrap(),
-            gateway: Ipv4Addr::new(10, 0, 1, 1),
+            gateway: [10, 0, 1, 1].into(),
             mtu: 1450,
-            vips: vec![Ipv4Addr::new(10, 0, 1, 2)],
-            local: vec![Ipv4Addr::new(10, 0, 1, 3)],
+            vips: vec![[10, 0, 1, 2].into()],
+            local: vec![[10, 0, 1, 3].into()],
             remote: vec![Remote {
-                addr: Ipv4Addr::new(10, 0, 1, 4),
+                addr: [10, 0, 1, 4].into(),
                 vtep: IpAddr::from([192, 168, 0, 2]),
             }],
         }
@@ -140,7 +178,7 @@ mod tests {
             err("network web: mtu 100 is not between 576 and 65535")
         );
         assert_eq!(
-            fault(|n| n.vips.push(Ipv4Addr::new(10, 9, 1, 2))),
+            fault(|n| n.vips.push([10, 9, 1, 2].into())),
             err("network web: address 10.9.1.2 is outside subnet 10.0.1.0/24")
         );
         assert_eq!(
@@ -148,5 +186,30 @@ mod tests {
             err("network web: address 10.0.1.4 is used twice")
         );
         assert!(fault(|n| n.id = "../../etc".into()).is_err());
+    }
+
+    #[test]
+    fn ipv6_is_refused_wherever_it_is() {
+        let six = || "fd00::9".parse().unwrap();
+        let fault = |change: &dyn Fn(&mut Network)| {
+            let mut network = network();
+            change(&mut network);
+            network.validate().unwrap_err().to_string()
+        };
+        assert_eq!(
+            fault(&|n| n.subnet = "fd00::/64".parse().unwrap()),
+            "network web: subnet fd00::/64 is IPv6, which is not served yet"
+        );
+        assert_eq!(
+            fault(&|n| n.gateway = six()),
+            "network web: gateway fd00::9 is IPv6, which is not served yet"
+        );
+        assert_eq!(
+            fault(&|n| n.vips.push(six())),
+            "network web: VIP fd00::9 is IPv6, which is not served yet"
+        );
+        let address = "network web: address fd00::9 is IPv6, which is not served yet";
+        assert_eq!(fault(&|n| n.local.push(six())), address);
+        assert_eq!(fault(&|n| n.remote[0].addr = six()), address);
     }
 }

@@ -1,10 +1,10 @@
 //! The networks and sandboxes of one node.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use swarm_netns::Namespace;
 
 use crate::egress::{self, Egress};
@@ -33,13 +33,13 @@ pub struct Options {
     /// The host's network namespace; `None` for the process's own.
     pub host_netns: Option<PathBuf>,
     /// Subnets for the egress bridge; the first that clashes with no route of the node is taken.
-    pub egress_subnets: Vec<Ipv4Net>,
+    pub egress_subnets: Vec<IpNet>,
 }
 
 impl Options {
     /// Options with defaults for all but the two that have none.
     pub fn new(run_dir: impl Into<PathBuf>, vtep: IpAddr) -> Self {
-        let candidate = |a, b, c| Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, 0), 20);
+        let candidate = |a, b, c| IpNet::new_assert([a, b, c, 0].into(), 20);
         Self {
             run_dir: run_dir.into(),
             vtep,
@@ -107,7 +107,7 @@ impl Overlay {
     /// # Errors
     /// [`Error::Invalid`] for a network that contradicts itself, [`Error::PortInUse`], or what the kernel said, all of it.
     pub async fn ensure(&self, network: &Network) -> Result<Changes, Error> {
-        network.validate()?;
+        let network = &network.checked()?;
         let inner = &self.inner;
         network.validate_vteps(inner.options.vtep)?;
         let slot = inner.places.slot(&network.id);
@@ -264,8 +264,9 @@ impl Overlay {
     ///
     /// # Errors
     /// What the kernel said.
-    pub async fn routes(&self) -> Result<Vec<Ipv4Net>, Error> {
-        host::routed_prefixes(&self.inner.places.host().await?.rtnl).await
+    pub async fn routes(&self) -> Result<Vec<IpNet>, Error> {
+        let prefixes = host::routed_prefixes(&self.inner.places.host().await?.rtnl).await?;
+        Ok(prefixes.into_iter().map(IpNet::V4).collect())
     }
 
     /// All addresses of this node.
@@ -277,14 +278,14 @@ impl Overlay {
     }
 
     /// Subnet of the egress bridge.
-    pub fn egress_subnet(&self) -> Ipv4Net {
-        self.inner.egress.subnet()
+    pub fn egress_subnet(&self) -> IpNet {
+        self.inner.egress.subnet().into()
     }
 }
 
 impl Inner {
     /// The interfaces a sandbox needs, in order, and its egress address.
-    async fn wires(&self, sandbox: &Sandbox) -> Result<(Vec<Wire>, Option<Ipv4Addr>), Error> {
+    async fn wires(&self, sandbox: &Sandbox) -> Result<(Vec<Wire>, Option<IpAddr>), Error> {
         let mut wires = Vec::new();
         for interface in &sandbox.interfaces {
             let slot = self.places.slot(&interface.network);
@@ -292,7 +293,7 @@ impl Inner {
             let place = place.ok_or_else(|| Error::NoNetwork(interface.network.clone()))?;
             wires.push(Wire {
                 name: format!("eth{}", wires.len()),
-                addr: interface.addr,
+                addr: sandbox.ipv4_of(interface)?,
                 prefix_len: interface.prefix_len,
                 mtu: interface.mtu,
                 bridge: BRIDGE,
@@ -315,7 +316,7 @@ impl Inner {
             settings: PortSettings::EGRESS,
             gateway: Some(self.egress.gateway()),
         });
-        Ok((wires, Some(addr)))
+        Ok((wires, Some(addr.into())))
     }
 
     /// Deletes a task's ports wherever they are; a container that lives on must not stay connected.

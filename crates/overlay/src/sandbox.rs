@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use swarm_netns::Namespace;
 
+use crate::family::ipv4_addr;
 use crate::message::{self, Request, Veth};
 use crate::names::{self, parse_alias, port_alias, port_name, task_mac};
 use crate::observed::{Link, Route};
@@ -33,7 +34,7 @@ pub struct Interface {
     /// Network id; the network must have been ensured on this node.
     pub network: String,
     /// The task's address.
-    pub addr: Ipv4Addr,
+    pub addr: IpAddr,
     /// Prefix length of the network's subnet.
     pub prefix_len: u8,
     /// MTU in bytes, the network's.
@@ -46,7 +47,7 @@ pub struct SandboxHandle {
     /// The namespace file, to start a container in.
     pub netns: PathBuf,
     /// The task's address on the egress bridge, if it has one.
-    pub egress_addr: Option<Ipv4Addr>,
+    pub egress_addr: Option<IpAddr>,
     /// What had to be made; nothing if all was there.
     pub changes: Changes,
 }
@@ -58,14 +59,14 @@ impl Sandbox {
     /// [`Error::Invalid`], naming the task and the value.
     pub fn validate(&self) -> Result<(), Error> {
         names::check_id("task", &self.task)?;
-        let invalid =
-            |reason| Error::Invalid { object: format!("sandbox of task {}", self.task), reason };
+        let invalid = |reason| self.invalid(reason);
         let mut seen = HashSet::new();
         for interface in &self.interfaces {
             names::check_id("network", &interface.network)?;
             if !seen.insert(&interface.network) {
                 return Err(invalid(format!("network {} is named twice", interface.network)));
             }
+            self.ipv4_of(interface)?;
             if !(8..=30).contains(&interface.prefix_len) {
                 return Err(invalid(format!(
                     "prefix length {} is not between 8 and 30",
@@ -74,6 +75,15 @@ impl Sandbox {
             }
         }
         Ok(())
+    }
+
+    /// The address of one of the interfaces, in the family that can be programmed.
+    pub(crate) fn ipv4_of(&self, interface: &Interface) -> Result<Ipv4Addr, Error> {
+        ipv4_addr("address", interface.addr).map_err(|reason| self.invalid(reason))
+    }
+
+    fn invalid(&self, reason: String) -> Error {
+        Error::Invalid { object: format!("sandbox of task {}", self.task), reason }
     }
 }
 
@@ -259,4 +269,24 @@ fn missing_routes(index: u32, wire: &Wire, has_address: bool, routes: &[Route]) 
         }
     }
     requests
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_is_refused_and_named() {
+        let interface = Interface {
+            network: "web".into(),
+            addr: "fd00::9".parse().unwrap(),
+            prefix_len: 64,
+            mtu: 1450,
+        };
+        let sandbox = Sandbox { task: "t".into(), interfaces: vec![interface], egress: false };
+        assert_eq!(
+            sandbox.validate().unwrap_err().to_string(),
+            "sandbox of task t: address fd00::9 is IPv6, which is not served yet"
+        );
+    }
 }

@@ -13,7 +13,7 @@ use lab::{Lab, addr, connect, listen, network, pings, pings_again, run_in, sandb
 use swarm_netns::Namespace;
 use swarm_overlay::{AddressEvents, Options, Overlay};
 
-const WORLD: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
+const WORLD: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 99, 0, 2));
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_in_use_is_said() {
@@ -192,7 +192,7 @@ async fn a_task_has_docker_s_defaults_inside() {
     assert_eq!(range.split_whitespace().collect::<Vec<_>>(), ["0", "2147483647"]);
     let links = run_in(&task.netns, "ip -o link");
     assert!(links.contains("eth0") && links.contains("link/ether 02:42:0a:00:01:0b"), "{links}");
-    assert!(pings(&task.netns, Ipv4Addr::LOCALHOST));
+    assert!(pings(&task.netns, Ipv4Addr::LOCALHOST.into()));
     let addresses = run_in(&task.netns, "ip -o -6 addr");
     assert!(!addresses.contains("eth"), "{addresses}");
     let ways_out = run_in(&task.netns, "ip route show default");

@@ -2,6 +2,8 @@
 
 mod lab;
 
+use std::net::IpAddr;
+
 use lab::{Lab, addr, network, pings, run_in, sandbox, task, transfer, vtep};
 use swarm_overlay::{Network, Overlay, Remote};
 
@@ -106,7 +108,10 @@ async fn a_task_on_two_networks_reaches_both() {
     let (a, b) = (lab.overlay('A').await, lab.overlay('B').await);
     let second = |host, local: &[u8], remote: &[u8]| {
         let mut net = network("two", 5002, host, local, remote);
-        let shift = |ip: &mut std::net::Ipv4Addr| *ip = [10, 0, 2, ip.octets()[3]].into();
+        let shift = |ip: &mut IpAddr| {
+            let IpAddr::V4(v4) = ip else { panic!("IPv6") };
+            *ip = [10, 0, 2, v4.octets()[3]].into();
+        };
         net.subnet = "10.0.2.0/24".parse().unwrap();
         shift(&mut net.gateway);
         net.vips.iter_mut().for_each(shift);

@@ -4,8 +4,7 @@
 //! `level (4, LE) | length of the version (1) | version (UTF-8) | content`. Whole and unchanged it is by the checksums
 //! of the log and of snapshots.
 
-use swarm_model::codec::{self, DecodeError};
-use swarm_model::{EngineDescription, FeatureLevel};
+use swarm_model::{EngineDescription, FeatureLevel, codec};
 
 use crate::command::Command;
 use crate::tables::State;
@@ -74,7 +73,7 @@ pub enum OpenError {
         /// Who wrote it.
         version: String,
         /// What is wrong.
-        reason: DecodeError,
+        reason: String,
     },
     /// It is no envelope.
     #[error("the swarm's {0} on this manager is damaged: it does not begin with a feature level")]
@@ -119,7 +118,7 @@ impl<'a> Envelope<'a> {
         Ok(envelope)
     }
 
-    fn unreadable(&self, what: Written, reason: DecodeError) -> OpenError {
+    fn unreadable(&self, what: Written, reason: String) -> OpenError {
         OpenError::Unreadable { what, level: self.level, version: self.version.to_owned(), reason }
     }
 }
@@ -141,7 +140,7 @@ impl Command {
     ) -> Result<(FeatureLevel, Command), OpenError> {
         let envelope = Envelope::open(what, bytes, speaks)?;
         let command = codec::decode_whole(envelope.content);
-        let command = command.map_err(|reason| envelope.unreadable(what, reason))?;
+        let command = command.map_err(|e| envelope.unreadable(what, e.to_string()))?;
         Ok((envelope.level, command))
     }
 }

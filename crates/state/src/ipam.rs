@@ -4,10 +4,11 @@
 //! it handed out again at once, a peer's neighbour table or a client's DNS cache could still mean the
 //! former owner.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use imbl::OrdMap;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+use swarm_model::{Invalid, ipv4_addr, ipv4_net};
 
 /// The addresses of one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,32 +24,39 @@ pub(crate) struct AddressPool {
 
 impl AddressPool {
     /// The pool of `range` within `subnet`; network, broadcast and gateway address are taken.
-    pub(crate) fn new(subnet: Ipv4Net, range: Ipv4Net, gateway: Ipv4Addr) -> AddressPool {
+    pub(crate) fn new(
+        subnet: IpNet,
+        range: IpNet,
+        gateway: IpAddr,
+    ) -> Result<AddressPool, Invalid> {
+        let subnet = ipv4_net("subnet", subnet)?;
+        let range = ipv4_net("ip range", range)?;
+        let gateway = ipv4_addr("gateway", gateway)?;
         let (first, last) = (u32::from(range.network()), u32::from(range.broadcast()));
         let (free, left) = (OrdMap::unit(first, last), u64::from(last - first) + 1);
         let mut pool = AddressPool { first, last, next: first, free, left };
         for reserved in [subnet.network(), subnet.broadcast(), gateway] {
-            pool.take(reserved);
+            pool.take(reserved.into());
         }
-        pool
+        Ok(pool)
     }
 
     /// Takes the next free address.
-    pub(crate) fn allocate(&mut self) -> Option<Ipv4Addr> {
+    pub(crate) fn allocate(&mut self) -> Option<IpAddr> {
         let following = || self.free.get_next(&self.next).or_else(|| self.free.iter().next());
         let candidate = match self.range_around(self.next) {
             Some(_) => self.next,
             None => *following()?.0,
         };
-        let addr = Ipv4Addr::from(candidate);
+        let addr = address(candidate);
         self.take(addr);
         self.next = if candidate == self.last { self.first } else { candidate + 1 };
         Some(addr)
     }
 
     /// Marks an address as taken: one that a restored snapshot says is, say.
-    pub(crate) fn take(&mut self, addr: Ipv4Addr) {
-        let addr = u32::from(addr);
+    pub(crate) fn take(&mut self, addr: IpAddr) {
+        let Some(addr) = self.number(addr) else { return };
         let Some((first, last)) = self.range_around(addr) else { return };
         self.free.remove(&first);
         if first < addr {
@@ -61,9 +69,9 @@ impl AddressPool {
     }
 
     /// Gives an address back.
-    pub(crate) fn release(&mut self, addr: Ipv4Addr) {
-        let addr = u32::from(addr);
-        if !(self.first..=self.last).contains(&addr) || self.range_around(addr).is_some() {
+    pub(crate) fn release(&mut self, addr: IpAddr) {
+        let Some(addr) = self.number(addr) else { return };
+        if self.range_around(addr).is_some() {
             return;
         }
         let (mut first, mut last) = (addr, addr);
@@ -83,6 +91,12 @@ impl AddressPool {
         self.left
     }
 
+    /// An address of the pool's range as it is kept here; none for any other.
+    fn number(&self, addr: IpAddr) -> Option<u32> {
+        let IpAddr::V4(addr) = addr else { return None };
+        Some(u32::from(addr)).filter(|addr| (self.first..=self.last).contains(addr))
+    }
+
     /// The range of free addresses that this one is part of.
     fn range_around(&self, addr: u32) -> Option<(u32, u32)> {
         let (first, last) = self.free.get_prev(&addr)?;
@@ -90,17 +104,18 @@ impl AddressPool {
     }
 
     /// Where the next search begins; part of a snapshot, as replicas must agree on it.
-    pub(crate) fn cursor(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.next)
+    pub(crate) fn cursor(&self) -> IpAddr {
+        address(self.next)
     }
 
     /// Restores [`Self::cursor`].
-    pub(crate) fn set_cursor(&mut self, cursor: Ipv4Addr) {
-        let cursor = u32::from(cursor);
-        if (self.first..=self.last).contains(&cursor) {
-            self.next = cursor;
-        }
+    pub(crate) fn set_cursor(&mut self, cursor: IpAddr) {
+        self.next = self.number(cursor).unwrap_or(self.next);
     }
+}
+
+fn address(number: u32) -> IpAddr {
+    Ipv4Addr::from(number).into()
 }
 
 #[cfg(test)]
@@ -108,16 +123,33 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn pool(subnet: &str) -> AddressPool {
-        let subnet: Ipv4Net = subnet.parse().unwrap();
+    fn pool_of(subnet: &str) -> Result<AddressPool, Invalid> {
+        let subnet: IpNet = subnet.parse().unwrap();
         AddressPool::new(subnet, subnet, subnet.hosts().next().unwrap())
+    }
+
+    fn pool(subnet: &str) -> AddressPool {
+        pool_of(subnet).unwrap()
+    }
+
+    #[test]
+    fn there_is_no_pool_of_ipv6() {
+        let refusal = pool_of("fd00::/64").unwrap_err().to_string();
+        assert_eq!(refusal, "subnet fd00::/64 is IPv6, which is not served yet");
+        let mut pool = pool("10.0.1.0/29");
+        let untouched = pool.clone();
+        let other: IpAddr = "::10.0.1.3".parse().unwrap();
+        pool.take(other);
+        pool.release(other);
+        pool.set_cursor(other);
+        assert_eq!(pool, untouched);
     }
 
     #[test]
     fn a_29_has_five_addresses_and_a_freed_one_comes_last() {
         let mut pool = pool("10.0.1.0/29");
         let first = pool.allocate().unwrap();
-        assert_eq!(first, Ipv4Addr::new(10, 0, 1, 2));
+        assert_eq!(first, IpAddr::from([10, 0, 1, 2]));
         pool.release(first);
         let rest: Vec<_> = std::iter::from_fn(|| pool.allocate()).collect();
         assert_eq!(rest.len(), 5);
@@ -128,7 +160,7 @@ mod tests {
         #[test]
         fn no_address_is_given_twice(steps in proptest::collection::vec(any::<Option<u8>>(), 1..200)) {
             let mut pool = pool("10.0.1.0/27");
-            let mut held: Vec<Ipv4Addr> = Vec::new();
+            let mut held: Vec<IpAddr> = Vec::new();
             for step in steps {
                 match step {
                     Some(which) if !held.is_empty() => {

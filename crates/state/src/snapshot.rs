@@ -2,7 +2,7 @@
 //! what cannot be derived (where allocation goes on) is kept beside the objects.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ const MOST_SPECS: usize = 8;
 /// A snapshot that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot restore the replicated state: {0}")]
-pub struct RestoreError(#[from] pub(crate) codec::DecodeError);
+pub struct RestoreError(pub(crate) String);
 
 #[derive(Serialize, Deserialize)]
 struct Document {
@@ -31,7 +31,7 @@ struct Document {
     tasks: Vec<Arc<Task>>,
     next_raft_id: u64,
     next_vni: u32,
-    cursors: BTreeMap<NetworkId, Ipv4Addr>,
+    cursors: BTreeMap<NetworkId, IpAddr>,
     #[serde(default)]
     keys: KeyRing,
     #[serde(default)]
@@ -59,7 +59,8 @@ impl State {
 
     /// Decodes what [`State::to_snapshot`] made.
     pub fn from_snapshot(bytes: &[u8]) -> Result<State, RestoreError> {
-        let document: Document = codec::decode_whole(bytes)?;
+        let document: Document =
+            codec::decode_whole(bytes).map_err(|e| RestoreError(e.to_string()))?;
         let mut state = State::new();
         state.revision = document.revision;
         state.cluster = document.cluster;
@@ -71,7 +72,8 @@ impl State {
             state.put_node(Arc::unwrap_or_clone(node));
         }
         for network in document.networks {
-            let mut pool = AddressPool::new(network.subnet, network.ip_range, network.gateway);
+            let mut pool = AddressPool::new(network.subnet, network.ip_range, network.gateway)
+                .map_err(|e| RestoreError(format!("network {}: {e}", network.spec.name)))?;
             if let Some(cursor) = document.cursors.get(&network.id) {
                 pool.set_cursor(*cursor);
             }
@@ -105,9 +107,36 @@ impl State {
         Ok(state)
     }
 
-    fn take(&mut self, network: &NetworkId, addr: Ipv4Addr) {
+    fn take(&mut self, network: &NetworkId, addr: IpAddr) {
         if let Some(pool) = self.pools.get_mut(network) {
             pool.take(addr);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use swarm_model::{Meta, NetworkSpec, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_with_a_network_of_ipv6_is_refused_and_names_it() {
+        let network = Network {
+            id: "id".into(),
+            meta: Meta::created(1, Timestamp(1)),
+            spec: NetworkSpec { name: "six".into(), ..NetworkSpec::default() },
+            vni: 4097,
+            subnet: "fd00::/64".parse().unwrap(),
+            gateway: "fd00::1".parse().unwrap(),
+            ip_range: "fd00::/64".parse().unwrap(),
+        };
+        let mut document: Document = codec::decode_whole(&State::new().to_snapshot()).unwrap();
+        document.networks.push(Arc::new(network));
+        let error = State::from_snapshot(&codec::encode(&document)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot restore the replicated state: network six: subnet fd00::/64 is IPv6, which is not served yet"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Which subnet a new network gets.
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use swarm_model::{NetworkSpec, overlap};
 
 use crate::command::Rejected;
@@ -9,14 +9,14 @@ use crate::tables::State;
 impl State {
     /// The subnet for `spec`: the one asked for, or the first of the pool that clashes with no network
     /// and no route of a node.
-    pub(crate) fn choose_subnet(&self, spec: &NetworkSpec) -> Result<Ipv4Net, Rejected> {
+    pub(crate) fn choose_subnet(&self, spec: &NetworkSpec) -> Result<IpNet, Rejected> {
         match spec.ipam.config.first().and_then(|config| config.subnet) {
             Some(subnet) => self.check_overlap(subnet),
             None => self.subnet_from_pool(),
         }
     }
 
-    fn check_overlap(&self, subnet: Ipv4Net) -> Result<Ipv4Net, Rejected> {
+    fn check_overlap(&self, subnet: IpNet) -> Result<IpNet, Rejected> {
         match self.networks().find(|other| overlap(&other.subnet, &subnet)) {
             Some(other) => Err(Rejected::Invalid(format!(
                 "subnet {subnet} overlaps with {} of network {}",
@@ -26,13 +26,13 @@ impl State {
         }
     }
 
-    fn subnet_from_pool(&self) -> Result<Ipv4Net, Rejected> {
+    fn subnet_from_pool(&self) -> Result<IpNet, Rejected> {
         let spec = self.cluster().map(|cluster| cluster.spec.clone()).unwrap_or_default();
         let pools = &spec.default_addr_pool;
-        let taken: Vec<Ipv4Net> = self.networks().map(|network| network.subnet).collect();
+        let taken: Vec<IpNet> = self.networks().map(|network| network.subnet).collect();
         // A default route says nothing about what is in use. A node whose routes were never known holds nobody up: its
         // message says that they are not.
-        let routes: Vec<Ipv4Net> = self
+        let routes: Vec<IpNet> = self
             .nodes()
             .flat_map(|node| node.description.routes.iter().flatten().copied())
             .filter(|route| route.prefix_len() > 0)

@@ -4,9 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use swarm_manager::NewCluster;
-use swarm_model::{ClusterId, ClusterSpec, EngineDescription, Id, ManagerAddress, NodeId, overlap};
+use swarm_model::{
+    ClusterId, ClusterSpec, EngineDescription, Id, ManagerAddress, NodeId, ipv4_net, overlap,
+};
 use swarm_pki::{
     Connector, ConnectorOptions, Credentials, ExpectedPeer, JoinToken, NODE_CERT_VALIDITY,
     NodeIdentity, Role, RootCa, RootCert, fetch_root, new_key_and_csr, save_roots,
@@ -100,16 +102,16 @@ fn cluster_spec(request: &InitRequest) -> Result<ClusterSpec> {
         spec.data_path_port = port.context("invalid --data-path-port: use 1024 to 49150")?;
     }
     if !request.default_addr_pool.is_empty() {
-        let parse = |text: &String| -> Result<Ipv4Net> {
-            let pool: Ipv4Net =
-                text.parse().map_err(|_| anyhow!("invalid --default-addr-pool {text:?}"))?;
+        let parse = |text: &String| -> Result<IpNet> {
+            let pool = text.parse().map_err(|_| anyhow!("invalid --default-addr-pool {text:?}"))?;
+            let pool = ipv4_net("subnet", pool).context("invalid --default-addr-pool")?;
             if pool.trunc() != pool {
                 bail!(
                     "invalid --default-addr-pool {pool}: it has host bits set, use {}",
                     pool.trunc()
                 );
             }
-            Ok(pool)
+            Ok(pool.into())
         };
         spec.default_addr_pool =
             request.default_addr_pool.iter().map(parse).collect::<Result<_>>()?;
@@ -325,6 +327,33 @@ async fn goodbye_to(node: &Node, addr: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn address_pools_are_checked() {
+        let refusal = |pools: &[&str]| {
+            let pools = pools.iter().map(ToString::to_string).collect();
+            let request = InitRequest { default_addr_pool: pools, ..InitRequest::default() };
+            cluster_spec(&request).err().map(|e| format!("{e:#}"))
+        };
+        assert_eq!(refusal(&["10.20.0.0/16", "10.30.0.0/16"]), None);
+        for (pools, line) in [
+            (["10.0.0.0/8", "x"], "invalid --default-addr-pool \"x\""),
+            (
+                ["10.0.0.0/8", "fd00::/8"],
+                "invalid --default-addr-pool: subnet fd00::/8 is IPv6, which is not served yet",
+            ),
+            (
+                ["10.0.0.0/8", "10.9.0.1/16"],
+                "invalid --default-addr-pool 10.9.0.1/16: it has host bits set, use 10.9.0.0/16",
+            ),
+            (
+                ["10.0.0.0/8", "10.9.0.0/16"],
+                "invalid --default-addr-pool: 10.9.0.0/16 overlaps with 10.0.0.0/8",
+            ),
+        ] {
+            assert_eq!(refusal(&pools).as_deref(), Some(line));
+        }
+    }
 
     #[test]
     fn the_port_of_a_manager_may_be_left_out() {

@@ -1,7 +1,7 @@
 //! Kernels against the committed state: what they may never hold, and what they must hold in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use swarm_dns::NetworkNames;
@@ -58,7 +58,7 @@ pub(crate) fn check_ready(began: &Began, kernel: &Kernel) -> Checked {
 }
 
 /// The backends of a service that get new connections.
-fn ready(kernel: &Kernel, network: &str, service: &str) -> BTreeSet<Ipv4Addr> {
+fn ready(kernel: &Kernel, network: &str, service: &str) -> BTreeSet<IpAddr> {
     let network = kernel.balancer.network(network);
     let services = network.into_iter().flat_map(|network| network.services);
     let backends = services.filter(|s| s.id == service).flat_map(|s| s.backends);
@@ -121,7 +121,7 @@ impl Stopped {
         let Some(id) = node.node_id() else { return Ok(()) };
         let sends = Sends::of(&node.kernel);
         for stop in self.0.iter().filter(|stop| stop.nodes.contains(&id)) {
-            let own = |(network, addr): &(String, Ipv4Addr)| {
+            let own = |(network, addr): &(String, IpAddr)| {
                 ledger.is_last_holder(network, *addr, &stop.task)
             };
             if let Some(how) = sends.to(stop)
@@ -248,7 +248,7 @@ fn settled_network(
 ) -> Result<(), String> {
     let state = &ledger.state;
     let network_id = network.into();
-    let mut by_service: BTreeMap<String, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    let mut by_service: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
     let (mut local, mut remote) = (BTreeSet::new(), BTreeSet::new());
     for task in state.tasks_in(&network_id).filter(|task| task.is_wanted()) {
         let attachment = task.networks_attachments.iter().find(|a| a.network.id == network_id);
@@ -260,8 +260,8 @@ fn settled_network(
             remote.insert(addr.addr());
         }
     }
-    let held_local: BTreeSet<Ipv4Addr> = held.local.iter().copied().collect();
-    let held_remote: BTreeSet<Ipv4Addr> = held.remote.iter().map(|r| r.addr).collect();
+    let held_local: BTreeSet<IpAddr> = held.local.iter().copied().collect();
+    let held_remote: BTreeSet<IpAddr> = held.remote.iter().map(|r| r.addr).collect();
     if (&held_local, &held_remote) != (&local, &remote) {
         return Err(format!(
             "host {} holds {held_local:?} and {held_remote:?} in {network}, not {local:?} and {remote:?}",

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use swarm_balancer::FakeBalancer;
 use swarm_dns::{NetworkNames, Scope};
 use swarm_images::{ImageConfig, Reference};
@@ -322,7 +322,7 @@ impl Overlay for Kernel {
         Ok(1500)
     }
 
-    async fn routes(&self) -> Result<Vec<Ipv4Net>, Error> {
+    async fn routes(&self) -> Result<Vec<IpNet>, Error> {
         Ok(Vec::new())
     }
 }

@@ -2,7 +2,7 @@
 //! revision is applied here too, by the product's own `State::apply`, and its invariants are checked.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use swarm_manager::Manager;
@@ -40,7 +40,7 @@ pub(crate) type Wanted = Option<(String, u64, Vec<String>)>;
 pub(crate) struct Stop {
     pub(crate) task: String,
     pub(crate) service_name: String,
-    pub(crate) endpoints: Vec<(String, Ipv4Addr)>,
+    pub(crate) endpoints: Vec<(String, IpAddr)>,
     /// The live nodes in its networks: all have withdrawn it, and do not send to it again.
     pub(crate) nodes: BTreeSet<String>,
 }
@@ -63,7 +63,7 @@ pub(crate) struct Ledger {
     entries: BTreeMap<u64, Stored>,
     pub(crate) state: State,
     /// All that was ever handed out, network and address, and the task or service that had it last.
-    holders: BTreeMap<(String, Ipv4Addr), String>,
+    holders: BTreeMap<(String, IpAddr), String>,
     tasks: BTreeMap<String, (TaskState, TaskState)>,
     forgotten: BTreeSet<String>,
     /// How each service was after each revision that touched it.
@@ -260,12 +260,12 @@ impl Ledger {
         self.vnis.get(id).copied()
     }
 
-    pub(crate) fn was_allocated(&self, network: &str, addr: Ipv4Addr) -> bool {
+    pub(crate) fn was_allocated(&self, network: &str, addr: IpAddr) -> bool {
         self.holders.contains_key(&(network.to_owned(), addr))
     }
 
     /// Whether nobody has been given the address since this task was.
-    pub(crate) fn is_last_holder(&self, network: &str, addr: Ipv4Addr, task: &str) -> bool {
+    pub(crate) fn is_last_holder(&self, network: &str, addr: IpAddr, task: &str) -> bool {
         self.holders.get(&(network.to_owned(), addr)).is_some_and(|holder| holder == task)
     }
 

@@ -12,8 +12,8 @@ fn vtep() -> IpAddr {
 }
 
 /// An address of the network's subnet.
-fn ip(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 1, last)
+fn ip(last: u8) -> IpAddr {
+    IpAddr::from([10, 0, 1, last])
 }
 
 fn network(name: &str) -> (ItemKey, Item) {
@@ -58,7 +58,7 @@ fn with<T>(view: &NodeView, ask: impl FnOnce(Desired<'_>) -> T) -> T {
     ask(Desired::of(view, &NETWORK.into()).unwrap())
 }
 
-fn addresses(names: &NetworkNames, name: &str) -> Option<Vec<Ipv4Addr>> {
+fn addresses(names: &NetworkNames, name: &str) -> Option<Vec<IpAddr>> {
     names.get(name).map(|answer| answer.addresses().to_vec())
 }
 
@@ -100,7 +100,7 @@ fn tasks_of_a_node_that_was_at_this_address_before_are_not_sent_to() {
     let there = endpoint(8, "web", "there", EndpointState::Ready);
     let view = view([network("n"), former, other_family, unknown, there]);
     let overlay = with(&view, |desired| desired.overlay(&HERE.into(), vtep()));
-    let sent_to: Vec<Ipv4Addr> = overlay.remote.iter().map(|remote| remote.addr).collect();
+    let sent_to: Vec<IpAddr> = overlay.remote.iter().map(|remote| remote.addr).collect();
     assert_eq!(sent_to, [ip(8)]);
 }
 
@@ -178,6 +178,31 @@ fn the_name_of_a_network_need_not_be_one_of_dns() {
         let names = with(&view, |desired| desired.names()).unwrap();
         assert!(names.get_reverse(ip(9)).is_some() && names.get_reverse(ip(5)).is_some(), "{name}");
     }
+}
+
+/// A future manager may tell of what this node cannot serve: it says so.
+#[test]
+fn ipv6_is_told_to_the_adapters_which_refuse_it() {
+    let (key, mut six) = network("n");
+    let Item::Network(network) = &mut six else { unreachable!() };
+    network.subnet = "fd00::/64".parse().unwrap();
+    network.gateway = "fd00::1".parse().unwrap();
+    let mut endpoint = endpoint(5, "web", HERE, EndpointState::Ready);
+    let Item::Endpoint(task) = &mut endpoint.1 else { unreachable!() };
+    task.addr = "fd00::5".parse().unwrap();
+    let view = view([(key, six), service("web", Some(9), &[]), endpoint]);
+    let overlay = with(&view, |desired| desired.overlay(&HERE.into(), vtep()));
+    assert_eq!(
+        overlay.validate().unwrap_err().to_string(),
+        "network net: subnet fd00::/64 is IPv6, which is not served yet"
+    );
+    let balancer = with(&view, |desired| desired.balancer(&HERE.into(), PathBuf::new()));
+    assert_eq!(
+        balancer.validate().unwrap_err().to_string(),
+        "network net: gateway fd00::1 is IPv6, which is not served yet"
+    );
+    let names = with(&view, |desired| desired.names()).unwrap();
+    assert_eq!(addresses(&names, "tasks.web"), Some(vec!["fd00::5".parse().unwrap()]));
 }
 
 fn state() -> impl Strategy<Value = EndpointState> {

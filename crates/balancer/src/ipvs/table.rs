@@ -7,7 +7,7 @@ use std::{
 
 use super::steps::{Mark, Services};
 use crate::{
-    Error, Network, Result, VirtualService, method,
+    Network, Result, VirtualService, method,
     netlink::{Answerers, Entry},
 };
 
@@ -40,7 +40,7 @@ impl Table {
         }
     }
 
-    fn add(&mut self, mark: Mark, service: &VirtualService) {
+    fn add(&mut self, mark: Mark, service: &VirtualService<Ipv4Addr>) {
         let backends = &service.backends;
         self.marks.insert(service.vip, mark);
         if backends.iter().all(|backend| backend.weight == 0) {
@@ -110,13 +110,12 @@ impl Table {
 impl method::Table for Table {
     /// Also a service without a mark is an error.
     fn of(network: &Network) -> Result<Self> {
-        network.validate()?;
+        let network = network.checked()?;
         let mut table = Self::empty(network.gateway);
         for service in &network.services {
             let mark = service.mark.and_then(Mark::new).ok_or_else(|| {
-                let reason =
-                    format!("service {} has no mark, by which ipvs would know it", service.id);
-                Error::Invalid { network: network.id.clone(), reason }
+                let id = &service.id;
+                network.invalid(format!("service {id} has no mark, by which ipvs would know it"))
             })?;
             table.add(mark, service);
         }
@@ -208,7 +207,7 @@ mod tests {
 
     fn table(backends: &[(Ipv4Addr, u16)]) -> Table {
         let backends = backends.iter().map(|(addr, weight)| Backend {
-            addr: *addr,
+            addr: (*addr).into(),
             weight: *weight,
             local: true,
         });
@@ -216,7 +215,7 @@ mod tests {
             id: "1".into(),
             name: "web".into(),
             mark: Some(0x101),
-            vip: VIP,
+            vip: VIP.into(),
             backends: backends.collect(),
         };
         Table::of(&network(vec![service])).unwrap()
@@ -232,7 +231,7 @@ mod tests {
             id: "x".into(),
             name: "web".into(),
             mark: None,
-            vip: VIP,
+            vip: VIP.into(),
             backends: vec![],
         };
         let error = Table::of(&network(vec![service.clone()])).unwrap_err();

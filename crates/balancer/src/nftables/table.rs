@@ -48,7 +48,7 @@ impl Table {
     }
 
     /// The table for a valid network.
-    pub(super) fn of_valid(network: &Network) -> Self {
+    pub(super) fn of_valid(network: &Network<Ipv4Addr>) -> Self {
         let mut table = Self::empty(network.gateway);
         for service in &network.services {
             table.add(service);
@@ -56,7 +56,7 @@ impl Table {
         table
     }
 
-    fn add(&mut self, service: &VirtualService) {
+    fn add(&mut self, service: &VirtualService<Ipv4Addr>) {
         let slots =
             interleave(service.backends.iter().map(|backend| (backend.addr, backend.weight)));
         if slots.is_empty() {
@@ -114,8 +114,7 @@ impl Table {
 
 impl method::Table for Table {
     fn of(network: &Network) -> Result<Self> {
-        network.validate()?;
-        Ok(Self::of_valid(network))
+        Ok(Self::of_valid(&network.checked()?))
     }
 
     fn stranded_by(&self, new: &Self) -> Answerers {

@@ -165,7 +165,8 @@ impl Segment {
 
     /// The desired state with the given services.
     pub(crate) fn network(&self, services: Vec<VirtualService>) -> Network {
-        Network { id: self.ns.name.clone(), netns: self.ns.path(), gateway: self.gateway, services }
+        let (id, netns) = (self.ns.name.clone(), self.ns.path());
+        Network { id, netns, gateway: self.gateway.into(), services }
     }
 
     /// The desired state with one service at [`VIP`].
@@ -177,7 +178,7 @@ impl Segment {
 impl Task {
     /// This task as a backend that runs on the node.
     pub(crate) fn backend(&self) -> Backend {
-        Backend { addr: self.addr, weight: 1, local: true }
+        Backend { addr: self.addr.into(), weight: 1, local: true }
     }
 
     /// The same, draining.
@@ -239,7 +240,7 @@ pub(crate) fn service(number: u32, vip: Ipv4Addr, backends: Vec<Backend>) -> Vir
         id: format!("{number}id"),
         name: format!("web-{number}"),
         mark: Some(0x100 + number),
-        vip,
+        vip: vip.into(),
         backends,
     }
 }
@@ -247,7 +248,7 @@ pub(crate) fn service(number: u32, vip: Ipv4Addr, backends: Vec<Backend>) -> Vir
 /// Services with ten backends each, half of them local; nobody calls them.
 pub(crate) fn many_services(segment: &Segment, count: u32) -> Network {
     let addr = |net: u8, n: u32| Ipv4Addr::from_bits(u32::from_be_bytes([10, net, 0, 0]) + n);
-    let backend = |n| Backend { addr: addr(2, n), weight: 1, local: n.is_multiple_of(2) };
+    let backend = |n| Backend { addr: addr(2, n).into(), weight: 1, local: n.is_multiple_of(2) };
     segment.network(
         (0..count)
             .map(|n| service(n, addr(3, n), (0..10).map(|k| backend(10 * n + k)).collect()))

@@ -1,5 +1,6 @@
 //! Properties of the request path: whatever arrives, it neither panics nor sends what a client could not take.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use hickory_proto::op::{Edns, Message, Query as ProtoQuery};
@@ -8,16 +9,16 @@ use proptest::prelude::*;
 use super::*;
 use crate::names::NetworkNames;
 
-const CLIENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 40000);
+const CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40000);
 
-fn tasks(count: u8) -> Vec<Ipv4Addr> {
-    (0..count).map(|n| Ipv4Addr::new(10, 0, 1, n)).collect()
+fn tasks(count: u8) -> Vec<IpAddr> {
+    (0..count).map(|n| [10, 0, 1, n].into()).collect()
 }
 
 fn published(name: &str, answer: Answer) -> Names {
     let mut network = NetworkNames::new();
     network.insert(name, answer).unwrap();
-    network.insert_reverse(Ipv4Addr::new(10, 0, 1, 2), "web.1.abc.net").unwrap();
+    network.insert_reverse([10, 0, 1, 2].into(), "web.1.abc.net").unwrap();
     Names { networks: [("net".into(), Arc::new(network))].into() }
 }
 
@@ -109,7 +110,7 @@ proptest! {
         name in "[a-z0-9_]([a-z0-9_-]{0,20}[a-z0-9])?(\\.[a-z0-9_][a-z0-9-]{0,20}){0,3}",
         upper in any::<u64>(),
     ) {
-        let names = published(&name, Answer::Vip(Ipv4Addr::new(10, 0, 1, 9)));
+        let names = published(&name, Answer::Vip([10, 0, 1, 9].into()));
         let asked: String = name.chars().enumerate()
             .map(|(at, letter)| if upper >> (at % 64) & 1 == 1 { letter.to_ascii_uppercase() } else { letter })
             .collect();
@@ -138,6 +139,31 @@ proptest! {
         prop_assert!(!whole.metadata.truncation);
         prop_assert_eq!(whole.answers.len(), usize::from(count));
     }
+}
+
+#[test]
+fn an_address_is_given_to_who_asks_for_its_family() {
+    let six: IpAddr = "fd00::9".parse().unwrap();
+    let mut network = NetworkNames::new();
+    network.insert("web", Answer::Addresses(vec![[10, 0, 1, 9].into(), six])).unwrap();
+    network.insert_reverse(six, "web.1.abc.net").unwrap();
+    let names = Names { networks: [("net".into(), Arc::new(network))].into() };
+    let answer = |name: &str, kind| {
+        let message = question(Name::from_ascii(name).unwrap(), kind, None);
+        let reply = reply_to(&names, &message, Protocol::Udp)?;
+        let mut texts: Vec<_> = reply.answers.iter().map(|r| r.data.to_string()).collect();
+        texts.sort();
+        Some(texts.join(" "))
+    };
+    assert_eq!(answer("web.", RecordType::A).as_deref(), Some("10.0.1.9"));
+    assert_eq!(answer("web.", RecordType::AAAA).as_deref(), Some("fd00::9"));
+    assert_eq!(answer("web.", RecordType::ANY).as_deref(), Some("10.0.1.9 fd00::9"));
+    assert_eq!(answer("web.", RecordType::TXT).as_deref(), Some(""));
+    let reverse = format!("9.{}d.f.ip6.arpa.", "0.".repeat(29));
+    assert_eq!(answer(&reverse, RecordType::PTR).as_deref(), Some("web.1.abc.net."));
+    // Other ways to write the same address are no names of it.
+    let grouped = "9000.0.0.0.0.0.0.00df.ip6.arpa.";
+    assert_eq!(answer(grouped, RecordType::PTR), None);
 }
 
 #[test]

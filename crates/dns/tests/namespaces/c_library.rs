@@ -1,6 +1,6 @@
 //! The C library's resolver as programs in tasks use it: `getent` in a namespace whose resolv.conf is a task's.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ impl Drop for Etc {
 }
 
 /// The addresses `getent DATABASE NAME` prints, and its exit code.
-fn getent(netns: &Netns, database: &str, name: &str) -> (BTreeSet<Ipv4Addr>, Option<i32>) {
+fn getent(netns: &Netns, database: &str, name: &str) -> (BTreeSet<IpAddr>, Option<i32>) {
     let output = Command::new("ip")
         .args(["netns", "exec", netns.name(), "getent", database, name])
         .output()
@@ -50,7 +50,7 @@ async fn programs_find_services_and_all_fifty_tasks() {
     server.attach("a", &netns.path(), on(&["net"])).await.unwrap();
 
     let started = Instant::now();
-    let vip = BTreeSet::from([Ipv4Addr::new(10, 0, 1, 100)]);
+    let vip = BTreeSet::from([IpAddr::from([10, 0, 1, 100])]);
     assert_eq!(getent(&netns, "ahosts", "web"), (vip, Some(0)));
     // 50 addresses do not fit 512 octets: the library comes back over TCP.
     let all = BTreeSet::from_iter(tasks(1, 50));

@@ -1,6 +1,7 @@
 //! Attaching, detaching, publishing, coming back.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,6 +67,11 @@ fn generation(number: u8) -> Arc<NetworkNames> {
     Arc::new(names)
 }
 
+fn generation_of(address: &IpAddr) -> u8 {
+    let IpAddr::V4(address) = address else { panic!("IPv6") };
+    address.octets()[2]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_answer_mixes_generations_or_goes_back() {
     let netns = Netns::new();
@@ -81,9 +87,9 @@ async fn no_answer_mixes_generations_or_goes_back() {
         while !done.load(Ordering::Relaxed) {
             let got = addresses(&client.exchange(&message));
             assert_eq!(got.len(), 40);
-            let generations: HashSet<u8> = got.iter().map(|address| address.octets()[2]).collect();
+            let generations: HashSet<u8> = got.iter().map(generation_of).collect();
             assert_eq!(generations.len(), 1, "{generations:?}");
-            let now = got[0].octets()[2];
+            let now = generation_of(&got[0]);
             assert!(now >= last, "{now} after {last}");
             last = now;
             seen.insert(now);
@@ -97,7 +103,8 @@ async fn no_answer_mixes_generations_or_goes_back() {
         let message = with_edns(question("tasks.web", RecordType::A), 4096);
         for number in 1..=200 {
             server.publish_network("net", generation(number));
-            assert_eq!(addresses(&probe.exchange(&message))[0].octets()[2], number);
+            let got = addresses(&probe.exchange(&message));
+            assert_eq!(generation_of(&got[0]), number);
         }
         drop(finish);
         let seen: Vec<usize> = clients.into_iter().map(|client| client.join().unwrap()).collect();

@@ -1,7 +1,7 @@
 //! What names resolve to, and for whom they exist.
 
 use std::collections::HashSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hickory_proto::op::ResponseCode;
@@ -20,7 +20,7 @@ async fn services_resolve_to_the_vip_and_tasks_to_all_addresses() {
 
     for spelling in ["web", "web.", "WEB", "wEb."] {
         let reply = client.ask(spelling, RecordType::A);
-        assert_eq!(addresses(&reply), [Ipv4Addr::new(10, 0, 1, 100)], "{spelling}");
+        assert_eq!(addresses(&reply), [IpAddr::from([10, 0, 1, 100])], "{spelling}");
         assert!(reply.metadata.authoritative && reply.metadata.recursion_available);
         assert_eq!(reply.answers[0].ttl, 0);
     }
@@ -38,7 +38,7 @@ async fn task_addresses_come_in_changing_order() {
     server.attach("a", &netns.path(), on(&["net"])).await.unwrap();
     let client = Client::new(&netns);
 
-    let first: HashSet<Ipv4Addr> =
+    let first: HashSet<IpAddr> =
         (0..200).map(|_| addresses(&client.ask("db", RecordType::A))[0]).collect();
     // Each of 5 is missing among 200 with a probability of 0.8^200.
     assert_eq!(first, tasks(1, 5).into_iter().collect());
@@ -95,7 +95,7 @@ async fn sandboxes_see_the_names_of_their_own_networks() {
     let server = DnsServer::new(Options::default());
     server.publish_network("one", web(1, 2));
     let mut two = NetworkNames::clone(&web(2, 3));
-    two.insert("only-two", Answer::Vip(Ipv4Addr::new(10, 0, 2, 99))).unwrap();
+    two.insert("only-two", Answer::Vip([10, 0, 2, 99].into())).unwrap();
     server.publish_network("two", Arc::new(two));
     server.attach("left", &left.path(), on(&["one"])).await.unwrap();
     server.attach("right", &right.path(), on(&["two", "one"])).await.unwrap();
@@ -108,7 +108,7 @@ async fn sandboxes_see_the_names_of_their_own_networks() {
 
     // Attached to a second network, then to none.
     server.set_scope("left", on(&["one", "two"])).unwrap();
-    assert_eq!(left.addresses("only-two"), [Ipv4Addr::new(10, 0, 2, 99)]);
+    assert_eq!(left.addresses("only-two"), [IpAddr::from([10, 0, 2, 99])]);
     assert_eq!(left.addresses("tasks.web"), tasks(1, 2));
     server.set_scope("left", on(&[])).unwrap();
     assert!(left.addresses("web").is_empty());

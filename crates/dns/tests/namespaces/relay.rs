@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{RData, Record, RecordType};
 use swarm_dns::{DnsServer, Limits, Options, Scope};
@@ -19,7 +18,7 @@ fn known(query: &[u8], count: u8) -> Vec<u8> {
     let mut reply = query.into_response();
     reply.metadata.recursion_available = true;
     for address in tasks(77, count) {
-        reply.add_answer(Record::from_rdata(name.clone(), 300, RData::A(A(address))));
+        reply.add_answer(Record::from_rdata(name.clone(), 300, RData::from(address)));
     }
     reply.to_vec().unwrap()
 }

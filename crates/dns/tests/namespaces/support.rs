@@ -1,7 +1,7 @@
 //! Network namespaces that vanish with the test, a client inside them, and a resolver to relay to.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -81,7 +81,7 @@ impl<'a> Client<'a> {
     }
 
     /// The addresses of a name, sorted.
-    pub(crate) fn addresses(&self, name: &str) -> Vec<Ipv4Addr> {
+    pub(crate) fn addresses(&self, name: &str) -> Vec<IpAddr> {
         let mut addresses = addresses(&self.ask(name, RecordType::A));
         addresses.sort();
         addresses
@@ -149,25 +149,20 @@ pub(crate) fn with_edns(mut message: Message, payload: u16) -> Message {
 }
 
 /// The addresses of a reply, in its order.
-pub(crate) fn addresses(reply: &Message) -> Vec<Ipv4Addr> {
+pub(crate) fn addresses(reply: &Message) -> Vec<IpAddr> {
     let data = reply.answers.iter().map(|record| &record.data);
-    data.filter_map(|data| match data {
-        RData::A(address) => Some(address.0),
-        _ => None,
-    })
-    .collect()
+    data.filter_map(RData::ip_addr).collect()
 }
 
 /// 10.0.`network`.2 and following.
-pub(crate) fn tasks(network: u8, count: u8) -> Vec<Ipv4Addr> {
-    (2..2 + count).map(|host| Ipv4Addr::new(10, 0, network, host)).collect()
+pub(crate) fn tasks(network: u8, count: u8) -> Vec<IpAddr> {
+    (2..2 + count).map(|host| [10, 0, network, host].into()).collect()
 }
 
 /// A network where `web` has the VIP 10.0.`network`.100 and `count` tasks.
 pub(crate) fn web(network: u8, count: u8) -> Arc<NetworkNames> {
     let mut names = NetworkNames::new();
-    let vip = Ipv4Addr::new(10, 0, network, 100);
-    names.insert("web", Answer::Vip(vip)).unwrap();
+    names.insert("web", Answer::Vip([10, 0, network, 100].into())).unwrap();
     names.insert("tasks.web", Answer::Addresses(tasks(network, count))).unwrap();
     for (slot, address) in tasks(network, count).into_iter().enumerate() {
         let name = format!("web.{}.task{slot}", slot + 1);

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -83,8 +83,8 @@ pub(crate) fn vtep(host: char) -> IpAddr {
     IpAddr::from([192, 168, 77, if host == 'A' { 1 } else { 2 }])
 }
 
-pub(crate) fn addr(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 1, last)
+pub(crate) fn addr(last: u8) -> IpAddr {
+    IpAddr::from([10, 0, 1, last])
 }
 
 /// Network `id` as the host sees it: who is here, and who is on the other host.
@@ -103,7 +103,7 @@ pub(crate) fn network(id: &str, vni: u32, host: char, local: &[u8], remote: &[u8
     }
 }
 
-pub(crate) fn sandbox(task: &str, places: &[(&str, Ipv4Addr)], egress: bool) -> Sandbox {
+pub(crate) fn sandbox(task: &str, places: &[(&str, IpAddr)], egress: bool) -> Sandbox {
     Sandbox {
         task: task.into(),
         interfaces: places
@@ -128,7 +128,7 @@ fn inside<T: Send>(netns: &Path, work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Whether `to` answers a ping from the namespace.
-pub(crate) fn pings(from: &Path, to: Ipv4Addr) -> bool {
+pub(crate) fn pings(from: &Path, to: IpAddr) -> bool {
     let mut ping = Command::new("busybox");
     ping.args(["ping", "-c", "1", "-W", "1", &to.to_string()])
         .stdout(Stdio::null())
@@ -137,7 +137,7 @@ pub(crate) fn pings(from: &Path, to: Ipv4Addr) -> bool {
 }
 
 /// As [`pings`], but patient: a task that asked while the way was broken repeats its ARP request only a second later.
-pub(crate) fn pings_again(from: &Path, to: Ipv4Addr) -> bool {
+pub(crate) fn pings_again(from: &Path, to: IpAddr) -> bool {
     (0..5).any(|_| pings(from, to))
 }
 
@@ -180,7 +180,7 @@ pub(crate) fn connect(netns: &Path, to: SocketAddr) -> std::io::Result<TcpStream
 }
 
 /// Sends 1 MB from one namespace to another and back; panics unless it arrives whole.
-pub(crate) fn transfer(from: &Path, to: &Path, to_addr: Ipv4Addr) {
+pub(crate) fn transfer(from: &Path, to: &Path, to_addr: IpAddr) {
     let data: Vec<u8> = (0..1_000_000u32).map(|i| ((i * 31) >> 3) as u8).collect();
     let listener = listen(to);
     let port = listener.local_addr().unwrap().port();

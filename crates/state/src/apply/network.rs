@@ -31,17 +31,19 @@ impl State {
         let subnet = self.choose_subnet(&spec)?;
         let config = spec.ipam.config.first().cloned().unwrap_or_default();
         let IpamConfig { ip_range, gateway, .. } = config;
-        let first_host = subnet.hosts().next().unwrap_or(subnet.network());
+        let gateway = gateway.or(subnet.hosts().next()).unwrap_or(subnet.network());
+        let ip_range = ip_range.unwrap_or(subnet);
+        let pool = AddressPool::new(subnet, ip_range, gateway)
+            .map_err(|e| Rejected::Invalid(e.to_string()))?;
         let network = Network {
             id,
             meta: Meta::created(cx.revision, cx.now),
             vni: self.allocate_vni()?,
             subnet,
-            gateway: gateway.unwrap_or(first_host),
-            ip_range: ip_range.unwrap_or(subnet),
+            gateway,
+            ip_range,
             spec,
         };
-        let pool = AddressPool::new(network.subnet, network.ip_range, network.gateway);
         cx.touch(Touched::Network(network.id.clone()));
         self.put_network(network, pool);
         Ok(())

@@ -1,8 +1,8 @@
 //! Services are created, changed and removed; their virtual addresses are allocated and given back.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use swarm_model::{
     Endpoint, EndpointMode, Meta, Network, NetworkId, Service, ServiceId, ServiceMode, ServiceSpec,
     UpdateState, UpdateStatus, VirtualIp, service_spec,
@@ -194,7 +194,7 @@ impl State {
     pub(super) fn allocate_all(
         &mut self,
         networks: &[NetworkId],
-    ) -> Result<Vec<(NetworkId, Ipv4Net)>, Rejected> {
+    ) -> Result<Vec<(NetworkId, IpNet)>, Rejected> {
         for id in networks {
             let network = self.network(id).ok_or_else(|| no_network(id))?;
             if self.free_addresses(id) == 0 {
@@ -204,15 +204,15 @@ impl State {
         networks.iter().map(|id| Ok((id.clone(), self.allocate(id)?))).collect()
     }
 
-    fn allocate(&mut self, id: &NetworkId) -> Result<Ipv4Net, Rejected> {
+    fn allocate(&mut self, id: &NetworkId) -> Result<IpNet, Rejected> {
         let network = self.networks.get(id).ok_or_else(|| no_network(id))?;
         let pool = self.pools.get_mut(id).ok_or_else(|| no_network(id))?;
         let addr = pool.allocate().ok_or_else(|| no_free_address(network))?;
-        Ok(Ipv4Net::new(addr, network.subnet.prefix_len()).unwrap_or_else(|_| addr.into()))
+        Ok(IpNet::new(addr, network.subnet.prefix_len()).unwrap_or_else(|_| addr.into()))
     }
 
     /// Gives an address of a network back.
-    pub(super) fn release(&mut self, network: &NetworkId, addr: Ipv4Addr) {
+    pub(super) fn release(&mut self, network: &NetworkId, addr: IpAddr) {
         if let Some(pool) = self.pools.get_mut(network) {
             pool.release(addr);
         }

@@ -1,7 +1,7 @@
 //! Whatever is asked of the state in whatever order, its promises hold after every change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::support::{Op, op, ops};
@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use swarm_model::{
     ItemKey, NetworkId, NodeId, NodeView, Service, ServiceId, Task, TaskId, TaskState, Timestamp,
+    ipv4_net,
 };
 use swarm_state::{Change, Command, State};
 
@@ -36,8 +37,8 @@ fn run(ops: &[Op]) -> State {
 }
 
 /// The addresses in use in each network, by whom.
-fn addresses(state: &State) -> BTreeMap<NetworkId, Vec<(Ipv4Addr, String)>> {
-    let mut used: BTreeMap<NetworkId, Vec<(Ipv4Addr, String)>> = BTreeMap::new();
+fn addresses(state: &State) -> BTreeMap<NetworkId, Vec<(IpAddr, String)>> {
+    let mut used: BTreeMap<NetworkId, Vec<(IpAddr, String)>> = BTreeMap::new();
     for service in state.services() {
         for vip in &service.endpoint.virtual_ips {
             let user = format!("service {}", service.id);
@@ -62,16 +63,16 @@ fn check_addresses(state: &State) {
     }
     for network in state.networks() {
         let used = used.get(&network.id).map(Vec::as_slice).unwrap_or_default();
-        let distinct: BTreeSet<Ipv4Addr> = used.iter().map(|(addr, _)| *addr).collect();
+        let distinct: BTreeSet<IpAddr> = used.iter().map(|(addr, _)| *addr).collect();
         assert_eq!(distinct.len(), used.len(), "an address twice in {}: {used:?}", network.id);
         let reserved = [network.gateway, network.subnet.network(), network.subnet.broadcast()];
         for (addr, user) in used {
             assert!(!reserved.contains(addr), "{user} has the reserved {addr}");
             assert!(network.ip_range.contains(addr), "{user} has {addr} out of range");
         }
-        let usable = (u32::from(network.ip_range.network())
-            ..=u32::from(network.ip_range.broadcast()))
-            .filter(|addr| !reserved.contains(&Ipv4Addr::from(*addr)))
+        let range = ipv4_net("ip range", network.ip_range).unwrap();
+        let usable = (u32::from(range.network())..=u32::from(range.broadcast()))
+            .filter(|addr| !reserved.contains(&Ipv4Addr::from(*addr).into()))
             .count();
         assert_eq!(
             state.free_addresses(&network.id),

@@ -1,9 +1,9 @@
 //! Single rules of the state, each on the smallest example that shows it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::support::{
-    description, network_id, node_id, service_id, task_id, two_nodes_on_a_network,
+    cluster, description, network_id, node_id, service_id, task_id, two_nodes_on_a_network,
 };
 use swarm_model::{
     EndpointState, Item, ItemKey, NetworkAttachmentConfig, NetworkSpec, NodeRole, NodeState,
@@ -85,7 +85,7 @@ impl World {
         self.ok(Change::ReportTask { id: task_id(n), status: status(state) });
     }
 
-    fn address(&self, n: u8) -> Option<Ipv4Addr> {
+    fn address(&self, n: u8) -> Option<IpAddr> {
         let task = self.state.task(&task_id(n))?;
         Some(task.networks_attachments.first()?.addresses.first()?.addr())
     }
@@ -193,14 +193,14 @@ fn a_freed_address_is_reused_last() {
     let mut world = World::new(1);
     world.service(0, &[0]);
     world.running(1, 0, 0);
-    assert_eq!(world.address(1), Some(Ipv4Addr::new(10, 9, 0, 3)));
+    assert_eq!(world.address(1), Some(IpAddr::from([10, 9, 0, 3])));
     world.report(1, TaskState::Failed);
     for n in 2..6 {
         world.task(n, 0);
     }
-    let given: Vec<u8> = (2..6).filter_map(|n| world.address(n)).map(|a| a.octets()[3]).collect();
-    assert_eq!(given, [4, 5, 6, 3]);
-    assert_eq!(world.address(1), Some(Ipv4Addr::new(10, 9, 0, 3)), "history still shows it");
+    let given: Vec<_> = (2..6).filter_map(|n| world.address(n)).collect();
+    assert_eq!(given, [4, 5, 6, 3].map(|last| IpAddr::from([10, 9, 0, last])));
+    assert_eq!(world.address(1), Some(IpAddr::from([10, 9, 0, 3])), "history still shows it");
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_task_without_an_address_says_so_and_gets_the_next_free_one() {
     world.ok(Change::AllocateTask { id: task_id(5) });
     let task = world.state.task(&"task05".into()).unwrap();
     assert_eq!((task.status.state, task.status.err.as_str()), (TaskState::Pending, ""));
-    assert_eq!(world.address(5), Some(Ipv4Addr::new(10, 9, 0, 3)));
+    assert_eq!(world.address(5), Some(IpAddr::from([10, 9, 0, 3])));
 }
 
 #[test]
@@ -424,13 +424,31 @@ fn subnets_from_the_pool_keep_clear_of_networks_and_routes() {
         let subnet = world.state.network(&name.into()).unwrap().subnet.to_string();
         let mut description = description(0, 1500, false, vec![]);
         description.routes =
-            Some(vec!["10.0.2.128/25".parse().unwrap(), "0.0.0.0/0".parse().unwrap()]);
+            Some(["10.0.2.128/25", "0.0.0.0/0", "::/1"].map(|net| net.parse().unwrap()).into());
         let description = Box::new(description);
         world.ok(Change::DescribeNode { id: node_id(0), description, addr: String::new() });
         subnet
     };
     let subnets = [network("a"), network("b"), network("c")];
     assert_eq!(subnets, ["10.0.1.0/24", "10.0.3.0/24", "10.0.4.0/24"]);
+}
+
+#[test]
+fn a_network_of_ipv6_is_refused_whoever_chose_its_subnet() {
+    let mut world = World::new(0);
+    let mut cluster = cluster();
+    cluster.spec.default_addr_pool = vec!["fd00::/8".parse().unwrap()];
+    world.ok(Change::CreateCluster(Box::new(cluster)));
+    for (subnet, named) in [(None, "fd00:8::/29"), (Some("fd00::/64"), "fd00::/64")] {
+        let mut spec =
+            NetworkSpec { name: "n".into(), driver: "overlay".into(), ..Default::default() };
+        let subnet = subnet.map(|subnet| subnet.parse().unwrap());
+        spec.ipam.config = vec![swarm_model::IpamConfig { subnet, ..Default::default() }];
+        let refused = world.apply(Change::CreateNetwork { id: network_id(0), spec });
+        let reason = format!("subnet {named} is IPv6, which is not served yet");
+        assert_eq!(refused, Err(Rejected::Invalid(reason)));
+        assert!(world.touched.is_empty() && world.state.networks().next().is_none());
+    }
 }
 
 #[test]

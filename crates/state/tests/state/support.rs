@@ -237,6 +237,7 @@ fn network_spec() -> impl Strategy<Value = NetworkSpec> {
         1 => Just(Some(("10.8.0.0/24", Some("10.8.0.16/30"), Some("10.8.0.17")))),
         1 => Just(Some(("10.7.0.0/24", Some("10.7.0.248/29"), None))),
         1 => Just(Some(("10.9.0.0/31", None, None))),
+        1 => Just(Some(("fd00::/64", None, None))),
     ];
     (0u8..5, config, any::<bool>(), any::<bool>()).prop_map(
         |(name, config, internal, encrypted)| NetworkSpec {
