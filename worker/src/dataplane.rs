@@ -101,7 +101,7 @@ impl DataPlane {
             .filter(|id| !wanted.contains(id))
             .collect();
         for id in &strays {
-            tracing::info!("removing network {id}, which no task here uses");
+            tracing::info!("removing network {id}, which this node does not carry");
         }
         let guarded = self.encryption.guard(view, true).await;
         let work = wanted.iter().map(|id| {

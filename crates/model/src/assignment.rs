@@ -1,4 +1,4 @@
-//! What a worker is told: the tasks placed on it, and of the networks those are attached to, what its
+//! What a worker is told: the tasks placed on it, and of the networks that it carries, what its
 //! data plane and DNS need. A worker never sees more of the replicated state than this.
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ pub struct NodeView {
 /// The key of an [`Item`]. Items of one network are neighbours. Only additions are allowed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ItemKey {
-    /// A network that tasks on this node are attached to.
+    /// A network that this node carries.
     Network(NetworkId),
     /// A service in such a network.
     Service(NetworkId, ServiceId),
@@ -31,7 +31,7 @@ pub enum ItemKey {
     Endpoint(NetworkId, TaskId),
     /// A task placed on this node.
     Task(TaskId),
-    /// A node that shares an encrypted network with this one.
+    /// A node that carries an encrypted network which this one carries too.
     Tunnel(NodeId),
 }
 

@@ -347,7 +347,7 @@ pub enum Touched {
     NodeHistory(NodeId),
     /// The keys of encrypted networks.
     NetworkKeys,
-    /// Which nodes have tasks in a network.
+    /// Which nodes carry a network.
     Members(NetworkId),
     /// What the nodes in a network are told of a task.
     Endpoint(NetworkId),

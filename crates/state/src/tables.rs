@@ -174,11 +174,6 @@ impl State {
         self.tasks.in_network(network)
     }
 
-    /// The nodes with tasks in a network: those whose data plane holds it.
-    pub fn members_of(&self, network: &NetworkId) -> impl Iterator<Item = &NodeId> {
-        self.tasks.members(network)
-    }
-
     /// The MTU of overlay networks, in bytes: the smallest underlay MTU of all nodes less the
     /// encapsulation, and the encryption.
     pub fn overlay_mtu(&self, encrypted: bool) -> u32 {

@@ -24,8 +24,8 @@ pub(crate) struct Tasks {
     ended_on_node: Index<NodeId>,
     /// Unfinished tasks only: the ones that hold an address.
     in_network: Index<NetworkId>,
-    /// The nodes in each network: how many unfinished tasks each has there.
-    members: OrdMap<NetworkId, OrdMap<NodeId, usize>>,
+    /// The nodes with tasks in each network: how many unfinished ones each has there.
+    hosts: OrdMap<NetworkId, OrdMap<NodeId, usize>>,
 }
 
 /// Where the tasks of a slot begin, among those of a service.
@@ -47,8 +47,8 @@ fn networks(task: &Task) -> impl Iterator<Item = &NetworkId> {
     task.networks_attachments.iter().map(|attachment| &attachment.network.id)
 }
 
-/// The node that a task makes a member of its networks.
-fn member(task: &Task) -> Option<&NodeId> {
+/// The node that an unfinished task is on.
+fn host(task: &Task) -> Option<&NodeId> {
     task.node_id.as_ref().filter(|_| !task.is_finished())
 }
 
@@ -94,11 +94,12 @@ impl Tasks {
         within(&self.in_network, network)
     }
 
-    pub(crate) fn members(&self, network: &NetworkId) -> impl Iterator<Item = &NodeId> {
-        self.members.get(network).into_iter().flat_map(OrdMap::keys)
+    /// The nodes with unfinished tasks in a network.
+    pub(crate) fn nodes_in(&self, network: &NetworkId) -> impl Iterator<Item = &NodeId> {
+        self.hosts.get(network).into_iter().flat_map(OrdMap::keys)
     }
 
-    /// Gives the networks that have other members now.
+    /// Gives the networks in which other nodes have tasks now.
     pub(crate) fn put(&mut self, task: Task) -> BTreeSet<NetworkId> {
         let task = Arc::new(task);
         let before = self.by_id.insert(task.id.clone(), Arc::clone(&task));
@@ -158,9 +159,9 @@ impl Tasks {
 
     /// Counts a task in the networks it is in; notes those where its node is new.
     fn enter(&mut self, task: &Task, changed: &mut BTreeSet<NetworkId>) {
-        let Some(node) = member(task) else { return };
+        let Some(node) = host(task) else { return };
         for network in networks(task) {
-            let count = self.members.entry(network.clone()).or_default();
+            let count = self.hosts.entry(network.clone()).or_default();
             let count = count.entry(node.clone()).or_default();
             *count += 1;
             if *count == 1 {
@@ -171,9 +172,9 @@ impl Tasks {
 
     /// The reverse of [`Tasks::enter`].
     fn leave(&mut self, task: &Task, changed: &mut BTreeSet<NetworkId>) {
-        let Some(node) = member(task) else { return };
+        let Some(node) = host(task) else { return };
         for network in networks(task) {
-            let Some(nodes) = self.members.get_mut(network) else { continue };
+            let Some(nodes) = self.hosts.get_mut(network) else { continue };
             let Some(count) = nodes.get_mut(node) else { continue };
             *count -= 1;
             if *count > 0 {
@@ -182,7 +183,7 @@ impl Tasks {
             nodes.remove(node);
             toggle(changed, network);
             if nodes.is_empty() {
-                self.members.remove(network);
+                self.hosts.remove(network);
             }
         }
     }

@@ -30,8 +30,8 @@ impl State {
         &self.keys
     }
 
-    /// The part of a node's view that says how it encrypts: a tunnel to each node that shares an encrypted
-    /// network with it. It changes with nodes, keys and the members of networks, and with nothing else.
+    /// The part of a node's view that says how it encrypts: a tunnel to each node that carries an encrypted
+    /// network which it carries too. It changes with nodes, keys and the carriers of networks, and with nothing else.
     pub fn tunnels(&self, node: &NodeId) -> BTreeMap<ItemKey, Item> {
         let mut items = BTreeMap::new();
         let Some(own) = self.node(node).filter(|node| sends(node)) else { return items };
@@ -51,14 +51,14 @@ impl State {
         items
     }
 
-    /// The nodes in the encrypted networks of a node, by address. A host that left and joined again is
+    /// The nodes that carry one of a node's encrypted networks, by address. A host that left and joined again is
     /// two nodes for a while: the one that is there counts.
     fn peers(&self, own: &Node, own_addr: IpAddr) -> BTreeMap<IpAddr, &Node> {
-        let mut networks = self.networks_on(&own.id);
+        let mut networks = self.carries(&own.id);
         networks.retain(|id| self.network(id).is_some_and(|n| n.is_encrypted()));
         let mut peers: BTreeMap<IpAddr, &Node> = BTreeMap::new();
-        for member in networks.iter().flat_map(|network| self.members_of(network)) {
-            let Some(peer) = self.node(member) else { continue };
+        for carrier in networks.iter().flat_map(|network| self.carriers(network)) {
+            let Some(peer) = self.node(carrier) else { continue };
             let Some(vtep) = peer.description.data_path_addr else { continue };
             let sendable = vtep != own_addr && vtep.is_ipv4() == own_addr.is_ipv4();
             if peer.id == own.id || !sendable || !sends(peer) {

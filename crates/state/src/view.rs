@@ -1,6 +1,6 @@
 //! What one node is told of the state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use swarm_model::{
@@ -11,20 +11,14 @@ use swarm_model::{
 use crate::tables::State;
 
 impl State {
-    /// The view of one node: its tasks, and all that concerns the networks those are attached to.
+    /// The view of one node: its tasks, and all that concerns the networks it carries.
     pub fn node_view(&self, node: &NodeId) -> NodeView {
         let mut items = self.own_items(node);
-        for network in self.networks_on(node) {
+        for network in self.carries(node) {
             items.extend(self.network_items(&network));
         }
         items.extend(self.tunnels(node));
         NodeView { items }
-    }
-
-    /// The networks that a node's unfinished tasks are attached to.
-    pub fn networks_on(&self, node: &NodeId) -> BTreeSet<NetworkId> {
-        let attachments = self.tasks_on(node).flat_map(|task| &task.networks_attachments);
-        attachments.map(|attachment| attachment.network.id.clone()).collect()
     }
 
     /// The part of a node's view that is no other node's, but for its tunnels.
@@ -35,7 +29,7 @@ impl State {
         tasks.map(|task| (ItemKey::Task(task.id.clone()), assignment(task))).collect()
     }
 
-    /// What all nodes with tasks in a network are told of it; nothing if there is no such network.
+    /// What all nodes that carry a network are told of it; nothing if there is no such network.
     pub fn network_items(&self, id: &NetworkId) -> BTreeMap<ItemKey, Item> {
         let mut items = BTreeMap::new();
         let Some(network) = self.network(id) else { return items };

@@ -90,7 +90,7 @@ fn rotation(state: &State, facts: &Facts) -> String {
 fn peers(state: &State, network: &Network, facts: &Facts) -> Value {
     let late: BTreeSet<&NodeId> =
         behind(state, facts, state.key_ring().sending_revision).map(|node| &node.id).collect();
-    let nodes = state.members_of(&network.id);
+    let nodes = state.carriers(&network.id);
     let peers = nodes.filter_map(|id| state.node(id)).map(|node| {
         let mut peer = super::shape::peer(node);
         peer["Keys"] = json!(keys_of(node, late.contains(&node.id), state.key_ring().sending));

@@ -33,9 +33,9 @@ pub(crate) fn network(network: &Network) -> Value {
     })
 }
 
-/// The nodes that hold a network: `Peers` of `network inspect`.
+/// The nodes that carry a network: `Peers` of `network inspect`.
 pub(crate) fn peers(state: &State, network: &Network) -> Value {
-    let nodes = state.members_of(&network.id);
+    let nodes = state.carriers(&network.id);
     nodes.filter_map(|id| state.node(id)).map(|node| peer(node)).collect()
 }
 

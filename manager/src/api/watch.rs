@@ -102,7 +102,7 @@ pub(crate) fn progress(state: &State, heard: &Heard, id: &ServiceId, revision: u
     let runs = |task: &&&Arc<Task>| *task.spec == service.spec.task_template && state.runs(task);
     let running = active.iter().filter(runs).count() as u64;
     let leaving = tasks.iter().filter(|t| !t.holds_slot() && !t.is_finished() && alive(t));
-    let nodes = holders(state, service);
+    let nodes = carriers(state, service);
     let lagging = lagging(heard, &nodes, last_change(service, &tasks));
     let mut progress = Progress {
         desired: service.replicas(),
@@ -132,8 +132,8 @@ fn last_change(service: &Service, tasks: &[&Arc<Task>]) -> u64 {
     of_tasks.max(service.meta.version.index)
 }
 
-/// The live nodes whose data plane holds the service's networks.
-fn holders<'a>(state: &'a State, service: &Service) -> Vec<&'a Arc<Node>> {
+/// The live nodes that carry the service's networks.
+fn carriers<'a>(state: &'a State, service: &Service) -> Vec<&'a Arc<Node>> {
     // A network that the service just left counts as well: nobody is to find it there any more.
     let before = service.previous_spec.iter().flat_map(|spec| &spec.task_template.networks);
     let ids: BTreeSet<&NodeId> = service
@@ -142,7 +142,7 @@ fn holders<'a>(state: &'a State, service: &Service) -> Vec<&'a Arc<Node>> {
         .networks
         .iter()
         .chain(before)
-        .flat_map(|network| state.members_of(&network.target))
+        .flat_map(|network| state.carriers(&network.target))
         .collect();
     let nodes = ids.iter().filter_map(|id| state.node(id));
     nodes.filter(|node| node.is_alive()).collect()

@@ -23,14 +23,14 @@ pub(crate) fn affected(state: &State, touched: &[Touched]) -> BTreeSet<NodeId> {
         .collect();
     if touched.contains(&Touched::NetworkKeys) {
         let encrypted = state.networks().filter(|network| network.is_encrypted());
-        nodes.extend(encrypted.flat_map(|network| state.members_of(&network.id)).cloned());
+        nodes.extend(encrypted.flat_map(|network| state.carriers(&network.id)).cloned());
     }
     if touched.contains(&Touched::Cluster) {
         // A newer feature level may be that of what was kept from any of them.
         nodes.extend(state.nodes().map(|node| node.id.clone()));
     }
     let networks = networks(state, touched);
-    nodes.extend(networks.iter().flat_map(|network| state.members_of(network)).cloned());
+    nodes.extend(networks.iter().flat_map(|network| state.carriers(network)).cloned());
     nodes
 }
 
@@ -51,8 +51,8 @@ pub(crate) fn networks(state: &State, touched: &[Touched]) -> BTreeSet<NetworkId
             // What concerns others, or its node, is touched besides.
             Touched::Task(..) | Touched::Assignment(_) => {}
             Touched::NodeHistory(_) | Touched::NetworkKeys | Touched::NodeCertificate(_) => {}
-            // A node's address or MTU concerns whoever shares a network with it, and the MTU all; the
-            // cluster's VXLAN port concerns all too.
+            // A node's address concerns the carriers of its tasks' networks. Its MTU concerns all, since an overlay's
+            // is the smallest of all nodes', and so does the cluster's VXLAN port.
             Touched::Node(_) | Touched::Cluster => {
                 networks.extend(state.networks().map(|network| network.id.clone()));
             }

@@ -1,5 +1,5 @@
-//! What nodes are told, worked out once for all of them. A network's part of a view is the same for every node that has
-//! the network, and so is the change from one of its states to the next: with a thousand nodes on it, one endpoint
+//! What nodes are told, worked out once for all of them. A network's part of a view is the same for every node that
+//! carries it, and so is the change from one of its states to the next: with a thousand nodes on it, one endpoint
 //! costs one comparison, not a thousand.
 
 use std::collections::BTreeMap;
@@ -77,7 +77,7 @@ impl Views {
         };
         let mut cached = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         cached.retain(|id, _| state.network(id).is_some());
-        let contents = state.networks_on(node).into_iter().map(|id| {
+        let contents = state.carries(node).into_iter().map(|id| {
             let changed_at = changed_at.networks.get(&id).copied().unwrap_or_default();
             let network = cached.get(&id).filter(|network| network.changed_at == changed_at);
             if let Some(network) = network {

@@ -347,7 +347,7 @@ impl Ledger {
             Some((attachment.network.id.to_string(), addr))
         });
         let nodes = task.networks_attachments.iter().flat_map(|attachment| {
-            let nodes = self.state.members_of(&attachment.network.id);
+            let nodes = self.state.carriers(&attachment.network.id);
             let lives =
                 |id: &&swarm_model::NodeId| self.state.node(id).is_some_and(|node| node.is_alive());
             nodes.filter(lives).map(|id| id.to_string())

@@ -21,26 +21,26 @@ struct Context {
     revision: u64,
     now: Timestamp,
     touched: Vec<Touched>,
-    /// See [`Context::newest_member`]; as far as known.
-    newest_members: BTreeMap<NetworkId, u64>,
+    /// See [`Context::newest_carrier`]; as far as known.
+    newest_carriers: BTreeMap<NetworkId, u64>,
 }
 
 impl Context {
     fn touch(&mut self, object: Touched) {
         if matches!(object, Touched::Node(_) | Touched::NodeCertificate(_) | Touched::Members(_)) {
-            self.newest_members.clear();
+            self.newest_carriers.clear();
         }
         self.touched.push(object);
     }
 
-    /// The revision that last changed a live node in a network: looked for once, whatever the number of tasks that a
+    /// The revision that last changed a live carrier of a network: looked for once, whatever the number of tasks that a
     /// command stops.
-    fn newest_member(&mut self, state: &State, network: &NetworkId) -> u64 {
-        if let Some(revision) = self.newest_members.get(network) {
+    fn newest_carrier(&mut self, state: &State, network: &NetworkId) -> u64 {
+        if let Some(revision) = self.newest_carriers.get(network) {
             return *revision;
         }
-        let revision = state.newest_member(network);
-        self.newest_members.insert(network.clone(), revision);
+        let revision = state.newest_carrier(network);
+        self.newest_carriers.insert(network.clone(), revision);
         revision
     }
 }
@@ -55,7 +55,7 @@ impl State {
             revision,
             now: command.now,
             touched: Vec::new(),
-            newest_members: BTreeMap::new(),
+            newest_carriers: BTreeMap::new(),
         };
         let results =
             command.changes.into_iter().map(|change| self.apply_change(&mut cx, change)).collect();

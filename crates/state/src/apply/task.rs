@@ -225,13 +225,13 @@ impl State {
         let mut networks =
             task.networks_attachments.iter().map(|attachment| &attachment.network.id);
         task.withdrawn.is_some_and(|withdrawn| withdrawn <= as_of)
-            && networks.all(|network| cx.newest_member(self, network) <= as_of)
+            && networks.all(|network| cx.newest_carrier(self, network) <= as_of)
     }
 
-    /// The revision that last changed a live node in a network.
-    pub(super) fn newest_member(&self, network: &NetworkId) -> u64 {
-        let members = self.members_of(network).filter_map(|node| self.live(node));
-        members.map(|node| node.meta.version.index).max().unwrap_or_default()
+    /// The revision that last changed a live carrier of a network.
+    pub(super) fn newest_carrier(&self, network: &NetworkId) -> u64 {
+        let carriers = self.carriers(network).filter_map(|node| self.live(node));
+        carriers.map(|node| node.meta.version.index).max().unwrap_or_default()
     }
 
     fn live(&self, id: &NodeId) -> Option<&Arc<Node>> {

@@ -1,6 +1,7 @@
 //! The replicated state, from outside: its promises under random logs, single rules, and what older
 //! versions wrote.
 
+mod carry;
 mod golden;
 mod levels;
 mod model;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use crate::carry::check_carriers;
 use crate::support::{Op, op, ops};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -21,8 +22,10 @@ fn command(revision: u64, changes: Vec<Change>) -> Command {
 /// Applies one change at the next revision; true if it took effect.
 fn apply(state: &mut State, change: Change) -> bool {
     let revision = state.revision() + 1;
+    let before = state.clone();
     let (results, touched) = state.apply(revision, command(revision, vec![change]));
     assert_eq!(results.len(), 1);
+    check_carriers(&before, state, &touched);
     assert!(results[0].is_ok() || touched.is_empty(), "a rejected change touched {touched:?}");
     results[0].is_ok()
 }
@@ -113,9 +116,6 @@ fn check_indexes(state: &State) {
             !t.is_finished() && t.networks_attachments.iter().any(|a| a.network.id == *id)
         };
         assert!(state.tasks_in(id).eq(state.tasks().filter(here)));
-        let nodes: BTreeSet<NodeId> =
-            state.tasks().filter(here).filter_map(|task| task.node_id.clone()).collect();
-        assert!(state.members_of(id).eq(&nodes));
         assert_eq!(state.network_named(&network.spec.name), Some(network));
     }
     for service in state.services() {
@@ -171,17 +171,13 @@ fn check_tasks(before: &State, after: &State) {
     }
 }
 
-/// A node is told of its own tasks and of the networks these are in: nothing else.
+/// A node is told of its own tasks and of the networks it carries: nothing else.
 fn check_isolation(state: &State) {
     for node in state.nodes() {
         let view = state.node_view(&node.id);
-        let attached: BTreeSet<&NetworkId> = state
-            .tasks()
-            .filter(|task| task.is_on(&node.id) && !task.is_finished())
-            .flat_map(|task| task.networks_attachments.iter().map(|a| &a.network.id))
-            .collect();
-        let told: BTreeSet<&NetworkId> = view.items.keys().filter_map(ItemKey::network).collect();
-        assert_eq!(told, attached);
+        let told: BTreeSet<NetworkId> =
+            view.items.keys().filter_map(ItemKey::network).cloned().collect();
+        assert_eq!(told, state.carries(&node.id));
         assert!(view.tasks().all(|told| state.task(&told.id).is_some_and(|t| t.is_on(&node.id))));
         check_endpoints(state, &view);
     }

@@ -9,7 +9,7 @@ use swarm_state::{Change, State};
 use super::slots::Slot;
 use super::{Facts, Plan};
 
-/// What the nodes in each network are at, looked for once for all tasks in it.
+/// What the nodes that carry each network are at, looked for once for all tasks in it.
 pub(super) struct Reached<'a> {
     state: &'a State,
     facts: &'a Facts,
@@ -21,13 +21,13 @@ impl<'a> Reached<'a> {
         Reached { state, facts, lowest: BTreeMap::new() }
     }
 
-    /// The revision that is in force on every live node of a network.
+    /// The revision that is in force on every live node that carries a network.
     fn lowest(&mut self, network: &NetworkId) -> u64 {
         if let Some(revision) = self.lowest.get(network) {
             return *revision;
         }
         let is_alive = |node: &&NodeId| self.state.node(node).is_some_and(|node| node.is_alive());
-        let live = self.state.members_of(network).filter(is_alive);
+        let live = self.state.carriers(network).filter(is_alive);
         let lowest = live.map(|node| in_force(self.facts, node)).min().unwrap_or(u64::MAX);
         self.lowest.insert(network.clone(), lowest);
         lowest
@@ -70,10 +70,10 @@ pub(super) fn stop(state: &State, task: &Task) -> Change {
     Change::StopTask { id: task.id.clone(), as_of: state.revision() }
 }
 
-/// A node that the same plan brings back into a network may still send there what it knew when it left: it is waited
+/// A node that the same plan makes carry a network again may still send there what it knew when it left: it is waited
 /// for, too.
 pub(super) fn heed_joining(state: &State, facts: &Facts, plan: &mut Plan) {
-    // What the nodes that join each network are at.
+    // What the nodes that come to carry each network are at.
     let mut joining: BTreeMap<&NetworkId, u64> = BTreeMap::new();
     for change in &plan.changes {
         let (spec, node) = match change {

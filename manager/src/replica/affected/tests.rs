@@ -39,6 +39,25 @@ fn what_a_node_reports_it_is_not_told() {
     assert_eq!(concerned(&mut state, report(TaskState::Running)), nobody, "said again");
 }
 
+#[test]
+fn who_comes_to_carry_a_network_or_no_longer_does_concerns_its_carriers() {
+    let mut state = State::new();
+    concerned(&mut state, support::two_nodes_on_a_network());
+    let network = support::network_id(0);
+    let status = TaskStatus { state: TaskState::Failed, ..TaskStatus::default() };
+    let ended = vec![Change::ReportTask { id: support::task_id(1), status }];
+    let (nodes, networks) = concerned(&mut state, ended);
+    // The one that no longer carries it is to forget it.
+    let both = BTreeSet::from([0, 1].map(support::node_id));
+    assert_eq!((nodes, networks), (both.clone(), BTreeSet::from([network.clone()])));
+    assert!(state.carriers(&network).eq([&support::node_id(0)]));
+
+    let (id, service) = (support::task_id(2), support::service_id(0));
+    let again = Change::CreateTask { id, service, slot: 1, node: Some(support::node_id(1)) };
+    assert_eq!(concerned(&mut state, vec![again]).0, both);
+    assert!(state.carriers(&network).eq(&both));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 

@@ -207,8 +207,8 @@ impl World {
         plan
     }
 
-    /// A task on a live node is told to stop only after every live node in its networks has programmed
-    /// its withdrawal.
+    /// A task on a live node is told to stop only after every live carrier of its networks has
+    /// programmed its withdrawal.
     fn check_stops(&self, plan: &Plan) {
         for change in &plan.changes {
             let Change::StopTask { id, as_of } = change else { continue };
@@ -220,7 +220,7 @@ impl World {
             let withdrawn =
                 task.withdrawn.expect("a running task is withdrawn before it is stopped");
             for attachment in &task.networks_attachments {
-                for node in self.state.members_of(&attachment.network.id) {
+                for node in self.state.carriers(&attachment.network.id) {
                     let at = self.hosts[node].in_force;
                     assert!(
                         !self.is_alive(node) || at >= withdrawn,
