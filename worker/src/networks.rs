@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use swarm_balancer::{Backend, VirtualService};
 use swarm_dns::{Answer, NetworkNames};
 use swarm_model::{
-    EndpointState, EndpointView, Item, ItemKey, NetworkId, NetworkView, NodeId, NodeView,
-    ServiceId, ServiceView, ViewDelta,
+    EndpointState, EndpointView, Item, ItemKey, NetworkId, NetworkView, NodeId, NodeView, PortMap,
+    Ports, Protocol, ServiceId, ServiceView, ViewDelta,
 };
 use swarm_overlay::Remote;
 
@@ -116,6 +116,7 @@ impl<'a> Desired<'a> {
                 name: service.name.clone(),
                 mark: self.host_number(vip),
                 vip,
+                ports: balanced_ports(&service.ports),
                 backends: backends.remove(id).unwrap_or_default(),
             })
         });
@@ -180,6 +181,22 @@ impl<'a> Desired<'a> {
         let of_service = self.endpoints.iter().filter(|endpoint| endpoint.service == *service);
         let ready = of_service.filter(|endpoint| endpoint.state == EndpointState::Ready);
         ready.map(|endpoint| endpoint.addr).collect()
+    }
+}
+
+/// In the balancer's terms.
+fn balanced_ports(ports: &Ports) -> swarm_balancer::Ports {
+    let map = |map: &PortMap| swarm_balancer::PortMap {
+        protocol: match map.protocol {
+            Protocol::Tcp => swarm_balancer::Protocol::Tcp,
+            Protocol::Udp => swarm_balancer::Protocol::Udp,
+        },
+        port: map.port,
+        target: map.target,
+    };
+    match ports {
+        Ports::All => swarm_balancer::Ports::All,
+        Ports::Only(maps) => swarm_balancer::Ports::Only(maps.iter().map(map).collect()),
     }
 }
 

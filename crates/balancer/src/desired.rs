@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::{Error, Result};
+use crate::{Error, Ports, Result};
 
 /// The longest accepted [`VirtualService::id`] in bytes; a swarm id has 25.
 const MAX_ID: usize = 64;
@@ -25,18 +25,20 @@ pub struct Network<A = IpAddr> {
     pub services: Vec<VirtualService<A>>,
 }
 
-/// A service's virtual address and the tasks behind it. It answers TCP and UDP on every port.
+/// A service's virtual address and the tasks behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VirtualService<A = IpAddr> {
     /// The service's id: 1 to 64 of `A-Z a-z 0-9 _ - .`, unique in the network.
     pub id: String,
     /// The service's name, for people who read the kernel's tables. Not unique.
     pub name: String,
-    /// The firewall mark by which IPVS knows the service: not 0 and unique in the network where given.
-    /// The IPVS engine needs it; nftables does not use it.
+    /// The firewall mark by which IPVS knows a service that answers on every port: not 0 and unique in the network where
+    /// given. The IPVS engine needs it for those; nothing else uses it.
     pub mark: Option<u32>,
     /// The virtual address, unique in the network; the overlay puts it on the bridge as a /32.
     pub vip: A,
+    /// The ports of the VIP that are balanced.
+    pub ports: Ports,
     /// The tasks. None, or only draining ones: new connections are refused at once.
     pub backends: Vec<Backend<A>>,
 }
@@ -87,6 +89,7 @@ impl Network {
                 name: service.name.clone(),
                 mark: service.mark,
                 vip: ipv4("VIP", service.vip)?,
+                ports: service.ports.clone(),
                 backends: service.backends.iter().map(backend).collect::<Result<_>>()?,
             })
         };
@@ -143,6 +146,9 @@ impl Network<Ipv4Addr> {
                 }
                 _ => {}
             }
+            if let Some(contradiction) = service.ports.contradiction() {
+                return invalid(format!("service {id} {contradiction}"));
+            }
             let mut addresses = HashSet::new();
             if let Some(twice) =
                 service.backends.iter().find(|backend| !addresses.insert(backend.addr))
@@ -162,6 +168,7 @@ fn is_identifier(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{PortMap, Protocol};
 
     fn service(id: &str, vip: [u8; 4]) -> VirtualService {
         let backend = Backend { addr: [10, 0, 0, 9].into(), weight: 1, local: true };
@@ -170,6 +177,7 @@ mod tests {
             name: id.into(),
             mark: None,
             vip: vip.into(),
+            ports: Ports::All,
             backends: vec![backend],
         }
     }
@@ -184,6 +192,15 @@ mod tests {
         network.validate().expect("valid before the change");
         change(&mut network);
         network.validate().expect_err("invalid after the change").to_string()
+    }
+
+    fn only(ports: &[(u16, u16)]) -> Ports {
+        let map = |(port, target): &(u16, u16)| PortMap {
+            protocol: Protocol::Udp,
+            port: *port,
+            target: *target,
+        };
+        Ports::Only(ports.iter().map(map).collect())
     }
 
     #[test]
@@ -221,6 +238,18 @@ mod tests {
             (
                 reason(|n| n.services[0].backends[0].addr = "fd00::9".parse().expect("an address")),
                 "network n: backend fd00::9 is IPv6, which is not served yet",
+            ),
+            (
+                reason(|n| n.services[0].ports = only(&[(80, 8080), (80, 8081)])),
+                "network n: service a lists port 80/udp twice",
+            ),
+            (
+                reason(|n| n.services[0].ports = only(&[(80, 0)])),
+                "network n: service a leads port 80/udp to port 0: 0 is none",
+            ),
+            (
+                reason(|n| n.services[0].ports = only(&[(0, 80)])),
+                "network n: service a leads port 0/udp to port 80: 0 is none",
             ),
         ];
         for (got, expected) in cases {

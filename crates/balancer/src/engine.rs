@@ -43,9 +43,10 @@ pub enum Kind {
 /// An engine: makes the kernel balance a network's VIPs over the backends.
 ///
 /// Whatever the engine:
-/// - TCP and UDP to a VIP, on any port, go to the backends by weight, for equal weights in turn. The backend sees the
-///   client's own address, save for a task that is given to itself, which sees the network's gateway.
-/// - A VIP whose backends are all draining or gone refuses new connections at once (TCP reset, ICMP port unreachable).
+/// - TCP and UDP to a VIP, on the ports of its service, go to the backends by weight, for equal weights in turn. The
+///   backend sees the client's own address, save for a task that is given to itself, which sees the network's gateway.
+/// - A port that is none of the service's, and any whose backends are all draining or gone, refuses new connections at
+///   once (TCP reset, ICMP port unreachable).
 /// - A backend of weight 0 keeps its established connections; removing a backend deletes them, so that UDP flows move.
 /// - ICMP echo to a VIP is left to the namespace, which owns the address.
 ///

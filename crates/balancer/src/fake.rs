@@ -139,6 +139,7 @@ impl Balancer for FakeBalancer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Ports;
 
     fn network() -> Network {
         let service = |id: &str, last| VirtualService {
@@ -146,6 +147,7 @@ mod tests {
             name: id.into(),
             mark: None,
             vip: [10, 0, 0, last].into(),
+            ports: Ports::All,
             backends: vec![],
         };
         let services = vec![service("a", 2), service("b", 3)];

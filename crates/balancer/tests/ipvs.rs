@@ -7,9 +7,9 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use conformance::{
     Subject,
-    lab::{Namespace, Segment, VIP, service},
+    lab::{Namespace, Segment, VIP, only, service},
 };
-use swarm_balancer::{Backend, Balancer, Error, Kind, Preference, Repaired, choose};
+use swarm_balancer::{Backend, Balancer, Error, Kind, Preference, Protocol, Repaired, choose};
 
 fn engine() -> Arc<dyn Balancer> {
     swarm_balancer::ipvs().expect("nft is installed")
@@ -52,7 +52,10 @@ async fn any_meddling_is_repaired_and_named() {
     let segment = Segment::new("n");
     let backend = |last| Backend { addr: [10, 0, 1, last].into(), weight: 1, local: true };
     let other = Ipv4Addr::new(10, 0, 1, 3);
-    let services = vec![service(0, VIP, vec![backend(11), backend(12)]), service(1, other, vec![])];
+    let mut named = service(2, Ipv4Addr::new(10, 0, 1, 4), vec![backend(11)]);
+    named.ports = only(&[(Protocol::Tcp, 80, 8080), (Protocol::Udp, 53, 5353)]);
+    let services =
+        vec![service(0, VIP, vec![backend(11), backend(12)]), service(1, other, vec![]), named];
     let network = segment.network(services);
     let balancer = engine();
     balancer.program(&network).await.unwrap();
@@ -65,7 +68,7 @@ async fn any_meddling_is_repaired_and_named() {
         ("ipvsadm -A -t 10.0.1.2:80 -s rr", "ipvs service TCP 10.0.1.2:80 was added"),
         (
             "ipvsadm -d -f 256 -r 10.0.1.11",
-            "destination 10.0.1.11 of ipvs service FWM 256 was gone",
+            "destination 10.0.1.11:0 of ipvs service FWM 256 was gone",
         ),
         (
             "ipvsadm -a -f 256 -r 10.0.1.13 -m",
@@ -73,12 +76,22 @@ async fn any_meddling_is_repaired_and_named() {
         ),
         (
             "ipvsadm -e -f 256 -r 10.0.1.11 -m -w 7",
-            "the weight of destination 10.0.1.11 of ipvs service FWM 256 was changed",
+            "the weight of destination 10.0.1.11:0 of ipvs service FWM 256 was changed",
         ),
         (
             "ipvsadm -e -f 256 -r 10.0.1.11 -g",
             "destination 10.0.1.11:0 of ipvs service FWM 256 was added",
         ),
+        ("ipvsadm -D -u 10.0.1.4:53", "ipvs service UDP 10.0.1.4:53 was gone"),
+        (
+            "ipvsadm -a -t 10.0.1.4:80 -r 10.0.1.11:80 -m",
+            "destination 10.0.1.11:80 of ipvs service TCP 10.0.1.4:80 was added",
+        ),
+        (
+            "ipvsadm -d -t 10.0.1.4:80 -r 10.0.1.11:8080",
+            "destination 10.0.1.11:8080 of ipvs service TCP 10.0.1.4:80 was gone",
+        ),
+        ("nft flush set ip swarm ports", "the table ip swarm was changed by someone else"),
         ("sysctl -qw net.ipv4.vs.conntrack=0", "the sysctl net.ipv4.vs.conntrack was changed"),
         ("nft flush map ip swarm marks", "the table ip swarm was changed by someone else"),
         ("nft delete table ip swarm", "the table ip swarm was gone"),

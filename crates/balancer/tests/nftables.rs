@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use conformance::{
     Subject,
-    lab::{Namespace, Segment, VIP, service},
+    lab::{Namespace, Segment, VIP, only, service},
 };
-use swarm_balancer::{Backend, Balancer, Kind, Preference, Repaired, choose};
+use swarm_balancer::{Backend, Balancer, Kind, Preference, Protocol, Repaired, choose};
 
 fn engine() -> Arc<dyn Balancer> {
     swarm_balancer::nftables().expect("nft is installed")
@@ -56,7 +56,10 @@ async fn any_meddling_with_the_table_is_repaired() {
     let segment = Segment::new("n");
     let backends = vec![Backend { addr: [10, 0, 1, 11].into(), weight: 1, local: true }];
     let other = [10, 0, 1, 3].into();
-    let network = segment.network(vec![service(0, VIP, backends), service(1, other, vec![])]);
+    let mut named = service(2, [10, 0, 1, 4].into(), backends.clone());
+    named.ports = only(&[(Protocol::Tcp, 80, 8080), (Protocol::Udp, 53, 5353)]);
+    let network =
+        segment.network(vec![service(0, VIP, backends), service(1, other, vec![]), named]);
     let balancer = engine();
     balancer.program(&network).await.unwrap();
     let before = held(&segment.ns);
@@ -64,6 +67,8 @@ async fn any_meddling_with_the_table_is_repaired() {
         "flush table ip swarm",
         "flush chain ip swarm postrouting",
         "flush map ip swarm services",
+        "flush map ip swarm ports",
+        "delete element ip swarm refused { 10.0.1.4 }",
         "delete element ip swarm refused { 10.0.1.3 }",
         "add rule ip swarm prerouting drop",
         "delete table ip swarm",
@@ -113,8 +118,14 @@ async fn small_changes_add_up_to_what_a_rebuild_makes() {
                 .map(|n| backend(n, u16::try_from(random(3)).unwrap()))
                 .collect();
             let vip = [10, 0, 1, 200 + u8::try_from((number + turn) % 8).unwrap()].into();
+            let mut service = service(number, vip, backends);
+            if random(2) == 0 {
+                let target = 8080 + u16::try_from(random(2)).unwrap();
+                let ports = [(Protocol::Tcp, 80, target), (Protocol::Udp, 80, 8080)];
+                service.ports = only(&ports[..usize::try_from(random(3)).unwrap()]);
+            }
             if random(3) > 0 {
-                services.push(service(number, vip, backends));
+                services.push(service);
             }
         }
         let changes = balancer.program(&changed.network(services.clone())).await.unwrap();

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attachment, EspKey, FeatureLevel, NetworkId, NodeId, ServiceId, Task, TaskId, TaskSpec,
+    Attachment, EspKey, FeatureLevel, NetworkId, NodeId, Ports, ServiceId, Task, TaskId, TaskSpec,
     TaskState,
 };
 
@@ -186,6 +186,9 @@ pub struct ServiceView {
     pub aliases: Vec<String>,
     /// The virtual address; none for `dnsrr`.
     pub vip: Option<IpAddr>,
+    /// The ports of the virtual address.
+    #[serde(default, skip_serializing_if = "Ports::are_all")]
+    pub ports: Ports,
 }
 
 /// A task's address in a network as a worker programs it.
@@ -317,7 +320,12 @@ mod tests {
 
     fn view() -> impl Strategy<Value = NodeView> {
         let item = (0u8..6, 0u8..3).prop_map(|(id, name)| {
-            let service = ServiceView { name: name.to_string(), aliases: vec![], vip: None };
+            let service = ServiceView {
+                name: name.to_string(),
+                aliases: vec![],
+                vip: None,
+                ports: Ports::All,
+            };
             (ItemKey::Service("net".into(), id.to_string().into()), Item::Service(service))
         });
         proptest::collection::vec(item, 0..8)

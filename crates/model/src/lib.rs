@@ -19,6 +19,7 @@ mod meta;
 mod mtu;
 mod network;
 mod node;
+mod ports;
 pub mod quantity;
 mod readiness;
 mod service;
@@ -47,6 +48,7 @@ pub use node::{
     Availability, EngineDescription, ManagerAddress, ManagerStatus, Node, NodeDescription,
     NodeRole, NodeSpec, NodeState, NodeStatus, Platform, Reachability, Resources, TlsInfo,
 };
+pub use ports::{PortMap, Ports, Protocol};
 pub use readiness::{READY_TIMEOUT_LABEL, Readiness};
 pub use service::{
     ContainerSpec, Endpoint, EndpointMode, EndpointSpec, NetworkAttachmentConfig, Replicated,

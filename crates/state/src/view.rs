@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use swarm_model::{
     Assignment, EndpointState, EndpointView, Item, ItemKey, Network, NetworkId, NetworkView,
-    NodeId, NodeView, Service, ServiceView, Task,
+    NodeId, NodeView, Ports, Service, ServiceView, Task,
 };
 
 use crate::tables::State;
@@ -109,5 +109,6 @@ fn service_view(service: &Service, network: &NetworkId) -> ServiceView {
         name: listed.map(|_| service.spec.name.clone()).unwrap_or_default(),
         aliases: listed.map(|attachment| attachment.aliases.clone()).unwrap_or_default(),
         vip: vip.map(|vip| vip.addr.addr()),
+        ports: Ports::All,
     }
 }

@@ -32,7 +32,7 @@ fn network(name: &str) -> (ItemKey, Item) {
 
 fn service(id: &str, vip: Option<u8>, aliases: &[&str]) -> (ItemKey, Item) {
     let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
-    let view = ServiceView { name: id.into(), aliases, vip: vip.map(ip) };
+    let view = ServiceView { name: id.into(), aliases, vip: vip.map(ip), ports: Ports::All };
     (ItemKey::Service(NETWORK.into(), id.into()), Item::Service(view))
 }
 
@@ -72,7 +72,7 @@ fn a_network_that_is_not_in_the_view_asks_for_nothing() {
 #[test]
 fn a_change_concerns_the_networks_of_its_items_and_one_that_begins_anew_all_there_were() {
     let there = view([network("n")]);
-    let item = Item::Service(ServiceView { name: "web".into(), aliases: Vec::new(), vip: None });
+    let (_, item) = service("web", None, &[]);
     let delta = |full| ViewDelta {
         revision: 1,
         full,
@@ -126,6 +126,25 @@ fn traffic_follows_readiness() {
     assert_eq!(addresses(&names, "tasks.web"), Some(vec![ip(5)]));
     assert_eq!(addresses(&names, "web.7.id"), Some(vec![ip(7)]));
     assert_eq!(addresses(&names, "web.8.id"), None, "its node is dead");
+}
+
+#[test]
+fn the_ports_that_a_service_names_are_those_that_are_balanced() {
+    let map = |protocol, port, target| PortMap { protocol, port, target };
+    let named = Ports::Only(vec![map(Protocol::Tcp, 80, 8080), map(Protocol::Udp, 53, 5353)]);
+    let asked = |ports: &Ports| {
+        let (key, mut item) = service("web", Some(9), &[]);
+        let Item::Service(view_of_it) = &mut item else { unreachable!() };
+        view_of_it.ports = ports.clone();
+        let view = view([network("n"), (key, item)]);
+        let mut network = with(&view, |d| d.balancer(&HERE.into(), PathBuf::new()));
+        network.services.pop().unwrap().ports
+    };
+    assert_eq!(asked(&Ports::All), swarm_balancer::Ports::All);
+    let swarm_balancer::Ports::Only(maps) = asked(&named) else { panic!("all ports") };
+    let maps = maps.iter().map(|map| (map.protocol.to_string(), map.port, map.target));
+    let expected = [("tcp".to_owned(), 80, 8080), ("udp".to_owned(), 53, 5353)];
+    assert!(maps.eq(expected));
 }
 
 #[test]

@@ -1,15 +1,11 @@
 //! IPVS of the calling thread's namespace: carrying steps out, listing what there is, and the sysctls.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::{Ipv4Addr, SocketAddr},
-};
+use std::{fs, net::SocketAddr, num::NonZeroU32};
 
-use ipvs_rs::{Destination, Forwarding, Service, ServiceKey};
+use ipvs_rs::{Destination, Family, Forwarding, Service, ServiceKey};
 use tokio::runtime::{Builder, Runtime};
 
-use super::steps::{Mark, Services, Step, Steps, any_port, key};
+use super::steps::{Backends, Services, Step, Steps};
 use crate::{Error, Result};
 
 /// Listings compared until two agree.
@@ -67,18 +63,16 @@ impl Kernel {
         let ipvs = &mut self.ipvs;
         self.runtime.block_on(async {
             match step {
-                Step::AddService(mark) => ipvs.create_service(&service(mark)).await,
-                Step::ResetService(mark) => ipvs.update_service(&service(mark)).await,
+                Step::AddService(key) => ipvs.create_service(&service(key)).await,
+                Step::ResetService(key) => ipvs.update_service(&service(key)).await,
                 Step::DeleteService(key) => ipvs.delete_service(&key).await,
-                Step::AddBackend(mark, addr, weight) => {
-                    ipvs.create_destination(&key(mark), &backend(any_port(addr), weight)).await
+                Step::AddBackend(key, addr, weight) => {
+                    ipvs.create_destination(&key, &backend(addr.into(), weight)).await
                 }
-                Step::Weigh(mark, addr, weight) => {
-                    ipvs.update_destination(&key(mark), &backend(any_port(addr), weight)).await
+                Step::Weigh(key, addr, weight) => {
+                    ipvs.update_destination(&key, &backend(addr.into(), weight)).await
                 }
-                Step::DeleteBackend(mark, address) => {
-                    ipvs.delete_destination(&key(mark), address).await
-                }
+                Step::DeleteBackend(key, address) => ipvs.delete_destination(&key, address).await,
             }
         })?;
         Ok(())
@@ -86,9 +80,8 @@ impl Kernel {
 
     /// Whether the kernel has exactly these services. Their backends are looked at by [`Kernel::steps_to`] alone.
     pub(super) fn has(&mut self, services: &Services) -> Result<bool> {
-        let expected = |held: &Service| {
-            mark(held).is_some_and(|mark| services.contains_key(&mark) && *held == service(mark))
-        };
+        let expected =
+            |held: &Service| services.contains_key(&held.key) && *held == service(held.key);
         let exactly =
             |listed: &[Service]| listed.len() == services.len() && listed.iter().all(&expected);
         Ok(exactly(&self.services()?) || exactly(&self.settled()?))
@@ -126,34 +119,29 @@ impl Kernel {
     fn list(&mut self, wanted: &Services) -> Result<Listing> {
         let mut listing = Listing::default();
         for held in self.settled()? {
-            let Some(mark) = mark(&held).filter(|mark| wanted.contains_key(mark)) else {
-                listing.deletions.push(Step::DeleteService(held.key));
+            let key = held.key;
+            if !wanted.contains_key(&key) {
+                listing.deletions.push(Step::DeleteService(key));
                 continue;
-            };
-            if held != service(mark) {
-                listing.corrections.push(Step::ResetService(mark));
             }
-            let backends = self.backends(mark, &mut listing.corrections)?;
-            listing.services.insert(mark, backends);
+            if held != service(key) {
+                listing.corrections.push(Step::ResetService(key));
+            }
+            let backends = self.backends(key, &mut listing.corrections)?;
+            listing.services.insert(key, backends);
         }
         Ok(listing)
     }
 
-    fn backends(
-        &mut self,
-        mark: Mark,
-        corrections: &mut Vec<Step>,
-    ) -> Result<BTreeMap<Ipv4Addr, u32>> {
-        let mut backends = BTreeMap::new();
-        for entry in self.runtime.block_on(self.ipvs.destinations(&key(mark)))? {
+    fn backends(&mut self, key: ServiceKey, corrections: &mut Vec<Step>) -> Result<Backends> {
+        let mut backends = Backends::new();
+        for entry in self.runtime.block_on(self.ipvs.destinations(&key))? {
             let held = entry.destination;
             match held.address {
-                SocketAddr::V4(v4)
-                    if held == backend(held.address, held.weight) && v4.port() == 0 =>
-                {
-                    backends.insert(*v4.ip(), held.weight);
+                SocketAddr::V4(addr) if held == backend(held.address, held.weight) => {
+                    backends.insert(addr, held.weight);
                 }
-                _ => corrections.push(Step::DeleteBackend(mark, held.address)),
+                _ => corrections.push(Step::DeleteBackend(key, held.address)),
             }
         }
         Ok(backends)
@@ -165,20 +153,12 @@ impl Kernel {
     }
 }
 
-fn service(mark: Mark) -> Service {
-    Service::new(key(mark), SCHEDULER)
+fn service(key: ServiceKey) -> Service {
+    Service::new(key, SCHEDULER)
 }
 
 fn backend(address: SocketAddr, weight: u32) -> Destination {
     Destination::new(address, Forwarding::Masquerade).weight(weight)
-}
-
-/// The mark of a service that could be ours.
-fn mark(service: &Service) -> Option<Mark> {
-    match service.key {
-        ServiceKey::Mark { mark, .. } if service.key == key(mark) => Some(mark),
-        _ => None,
-    }
 }
 
 /// Sets the sysctls of the calling thread's namespace. They exist once IPVS is loaded.
@@ -208,7 +188,7 @@ fn path(name: &str) -> String {
 pub(super) fn probe() -> Result<()> {
     let mut kernel = Kernel::open()?;
     // No backend: the kernel takes none in a namespace without addresses.
-    kernel.step(Step::AddService(Mark::MIN))?;
+    kernel.step(Step::AddService(ServiceKey::mark(Family::V4, NonZeroU32::MIN)))?;
     set_sysctls()
 }
 

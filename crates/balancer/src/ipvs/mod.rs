@@ -1,5 +1,6 @@
 //! The engine on IPVS: an nft map marks what comes for a VIP, and an IPVS service by that mark masquerades it to the
-//! backends, `wrr` by weight. Needs the kernel's IPVS, and the `nft` command.
+//! backends, `wrr` by weight. Where a service names its ports, there is an IPVS service for each, by protocol, address and
+//! port. Needs the kernel's IPVS, and the `nft` command.
 //!
 //! - `table`: what a network's nftables and IPVS should hold, and which connections may exist beside it.
 //! - `steps`: from one set of IPVS services to another.
@@ -22,7 +23,7 @@ use kernel::{Kernel, changed_sysctl, set_sysctls};
 use steps::Steps;
 use table::Table;
 
-/// Balancing by IPVS, led by nftables' marks.
+/// Balancing by IPVS, which nftables lets the packets through to.
 pub(crate) struct Ipvs(Kernel);
 
 impl Ipvs {

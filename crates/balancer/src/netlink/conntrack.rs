@@ -27,6 +27,8 @@ const TUPLE_PROTO: u16 = 2;
 const IP_V4_SRC: u16 = 1;
 const IP_V4_DST: u16 = 2;
 const PROTO_NUM: u16 = 1;
+const PROTO_SRC_PORT: u16 = 2;
+const PROTO_DST_PORT: u16 = 3;
 /// `IPS_DST_NAT`.
 const DST_NAT: u32 = 1 << 5;
 
@@ -35,8 +37,12 @@ const DST_NAT: u32 = 1 << 5;
 pub(crate) struct Entry {
     /// Where the client sent it: the VIP, for a balanced connection.
     pub(crate) destination: Ipv4Addr,
+    /// The port there; 0 for protocols without ports.
+    pub(crate) port: u16,
     /// Who answers: the backend, for a balanced connection.
     pub(crate) answerer: Ipv4Addr,
+    /// The port there; 0 for protocols without ports.
+    pub(crate) answerer_port: u16,
     /// The IP protocol (6 TCP, 17 UDP).
     pub(crate) protocol: u8,
     /// Its destination was rewritten.
@@ -59,7 +65,9 @@ impl Entry {
         }
         Some(Self {
             destination: address(orig, IP_V4_DST)?,
+            port: port(orig, PROTO_DST_PORT),
             answerer: address(reply, IP_V4_SRC)?,
+            answerer_port: port(reply, PROTO_SRC_PORT),
             protocol: *attribute(attribute(orig, TUPLE_PROTO)?, PROTO_NUM)?.first()?,
             dnat: status & DST_NAT != 0,
             key,
@@ -71,10 +79,12 @@ impl Entry {
         self.dnat || self.answerer != self.destination
     }
 
-    /// A connection that a balancer made, as the tests of its judge need it.
+    /// A connection to port 80 that a balancer made, as the tests of its judge need it.
     #[cfg(test)]
     pub(crate) fn balanced(destination: Ipv4Addr, answerer: Ipv4Addr, protocol: u8) -> Self {
-        Self { destination, answerer, protocol, dnat: true, key: Vec::new() }
+        let (port, answerer_port) = (80, 80);
+        let key = Vec::new();
+        Self { destination, port, answerer, answerer_port, protocol, dnat: true, key }
     }
 
     /// Asks to delete this entry. The kernel answers ENOENT if it is gone, or if another took its place.
@@ -99,6 +109,11 @@ fn address(tuple: &[u8], which: u16) -> Option<Ipv4Addr> {
     Some(octets.into())
 }
 
+fn port(tuple: &[u8], which: u16) -> u16 {
+    let found = attribute(tuple, TUPLE_PROTO).and_then(|proto| attribute(proto, which));
+    found.and_then(|port| port.try_into().ok()).map_or(0, u16::from_be_bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{super::message::replies, *};
@@ -106,7 +121,7 @@ mod tests {
 
     fn tuple(kind: u16, src: [u8; 4], dst: [u8; 4]) -> Vec<u8> {
         let ip = nest(TUPLE_IP, &[attr(IP_V4_SRC, &src), attr(IP_V4_DST, &dst)].concat());
-        let ports = [attr(2, &[0x9c, 0x40]), attr(3, &[0, 53])].concat();
+        let ports = [attr(PROTO_SRC_PORT, &[0x9c, 0x40]), attr(PROTO_DST_PORT, &[0, 53])].concat();
         let proto = nest(TUPLE_PROTO, &[attr(PROTO_NUM, &[17]), ports].concat());
         nest(kind, &[ip, proto].concat())
     }
@@ -129,6 +144,7 @@ mod tests {
         let entry = Entry::parse(&message()).expect("an IPv4 entry");
         assert_eq!(entry.destination, Ipv4Addr::new(10, 0, 1, 2));
         assert_eq!(entry.answerer, Ipv4Addr::new(10, 0, 1, 13));
+        assert_eq!((entry.port, entry.answerer_port), (53, 40_000));
         assert_eq!(entry.protocol, 17);
         assert!(entry.dnat);
     }

@@ -1,5 +1,5 @@
-//! The engine on nftables: a verdict map leads each VIP to its service's chain, where `numgen` gives every backend its
-//! turn and NAT does the rest. Needs the `nft` command; writes to it, and decides nothing by what it prints.
+//! The engine on nftables: verdict maps lead each VIP, or each of its ports that is balanced, to its service's chain, where
+//! `numgen` gives every backend its turn and NAT does the rest. Needs the `nft` command; writes to it, and decides nothing by what it prints.
 //!
 //! - `table`: the table that a network should have, and the statements from one table to another.
 //! - `statement`: those statements' text.
@@ -12,7 +12,7 @@ mod table;
 use std::net::Ipv4Addr;
 
 use crate::{
-    Backend, Kind, Network, Result, VirtualService,
+    Backend, Kind, Network, PortMap, Ports, Protocol, Result, VirtualService,
     method::{Done, Method},
     netlink::Entry,
     nft::Nft,
@@ -69,21 +69,25 @@ impl Method for Nftables {
 
 /// A network that uses every statement the engine knows.
 fn sample() -> Table {
-    let service = |id: &str, vip: [u8; 4], backends| VirtualService {
+    let service = |id: &str, vip: [u8; 4], ports, backends| VirtualService {
         id: id.into(),
         name: "probe".into(),
         mark: None,
         vip: vip.into(),
+        ports,
         backends,
     };
+    let map = |protocol| PortMap { protocol, port: 80, target: 8080 };
+    let ports = Ports::Only([Protocol::Tcp, Protocol::Udp].map(map).into());
     let backend = Backend { addr: Ipv4Addr::new(192, 0, 2, 11), weight: 1, local: true };
     Table::of_valid(&Network {
         id: "probe".into(),
         netns: "/".into(),
         gateway: Ipv4Addr::new(192, 0, 2, 1),
         services: vec![
-            service("a", [192, 0, 2, 2], vec![backend]),
-            service("b", [192, 0, 2, 3], vec![]),
+            service("a", [192, 0, 2, 2], Ports::All, vec![backend]),
+            service("b", [192, 0, 2, 3], Ports::All, vec![]),
+            service("c", [192, 0, 2, 4], ports, vec![backend]),
         ],
     })
 }

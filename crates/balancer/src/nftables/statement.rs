@@ -5,6 +5,8 @@ use std::{
     net::Ipv4Addr,
 };
 
+use crate::fronts::{Front, Target};
+
 /// Comments are for people; nftables takes 128 bytes at most.
 const MAX_COMMENT: usize = 100;
 
@@ -13,8 +15,19 @@ const MAX_COMMENT: usize = 100;
 pub(super) struct Chain {
     /// The service's name, for people.
     pub(super) name: String,
+    pub(super) target: Target,
     /// Backends in the order of their turns; not empty.
     pub(super) slots: Vec<Ipv4Addr>,
+}
+
+impl Chain {
+    /// The name of a service's chain after `svc_`. No id has a slash.
+    pub(super) fn label(id: &str, target: Target) -> String {
+        match target {
+            None => id.to_owned(),
+            Some((protocol, port)) => format!("{id}/{protocol}/{port}"),
+        }
+    }
 }
 
 /// A statement of a transaction on `table ip swarm`.
@@ -38,13 +51,13 @@ pub(super) enum Statement<'a> {
     AddRule(&'a str, &'a Chain),
     /// Deletes a service's chain with its rule.
     DeleteChain(String),
-    /// Leads a VIP to a service's chain.
-    AddRoute(Ipv4Addr, &'a str),
-    /// Leads a VIP nowhere.
-    DeleteRoute(Ipv4Addr),
-    /// Refuses new connections to a VIP.
+    /// Leads what comes for a VIP, or one of its ports, to a service's chain.
+    AddRoute(Front, &'a str),
+    /// Leads it nowhere.
+    DeleteRoute(Front),
+    /// Refuses what comes for a VIP and is led nowhere.
     AddRefused(Ipv4Addr),
-    /// No longer refuses them.
+    /// No longer refuses it.
     DeleteRefused(Ipv4Addr),
     /// A backend that runs here.
     AddLocal(Ipv4Addr),
@@ -64,10 +77,14 @@ impl Display for Statement<'_> {
             Self::FlushChain(id) => write!(f, "flush chain ip swarm svc_{id}"),
             Self::AddRule(id, chain) => rule(f, id, chain),
             Self::DeleteChain(id) => write!(f, "delete chain ip swarm svc_{id}"),
-            Self::AddRoute(vip, id) => {
-                write!(f, "add element ip swarm services {{ {vip} : goto svc_{id} }}")
+            Self::AddRoute(front, id) => {
+                let (map, key) = place(*front);
+                write!(f, "add element ip swarm {map} {{ {key} : goto svc_{id} }}")
             }
-            Self::DeleteRoute(vip) => write!(f, "delete element ip swarm services {{ {vip} }}"),
+            Self::DeleteRoute(front) => {
+                let (map, key) = place(*front);
+                write!(f, "delete element ip swarm {map} {{ {key} }}")
+            }
             Self::AddRefused(vip) => write!(f, "add element ip swarm refused {{ {vip} }}"),
             Self::DeleteRefused(vip) => write!(f, "delete element ip swarm refused {{ {vip} }}"),
             Self::AddLocal(addr) => {
@@ -80,6 +97,14 @@ impl Display for Statement<'_> {
     }
 }
 
+/// The map that leads on from a front, and its key there.
+fn place(front: Front) -> (&'static str, String) {
+    match front {
+        Front::All(vip) => ("services", vip.to_string()),
+        Front::Port(vip, protocol, port) => ("ports", format!("{vip} . {protocol} . {port}")),
+    }
+}
+
 /// A transaction's text: a statement a line.
 pub(super) fn script(statements: &[Statement<'_>]) -> String {
     let mut text = String::new();
@@ -89,14 +114,18 @@ pub(super) fn script(statements: &[Statement<'_>]) -> String {
     text
 }
 
-/// A refused packet is dropped before its connection is confirmed, so no tracked connection outlives the refusal and
-/// keeps the flow from a backend that comes later: hence `input`, though the namespace would refuse by itself.
+/// What a map leads away never comes to `input`, nor do answers: whatever is for a VIP there was not balanced. A refused
+/// packet is dropped before its connection is confirmed, so no tracked connection outlives the refusal and keeps the flow
+/// from a backend that comes later: hence `input`, though the namespace would refuse by itself.
 fn skeleton(f: &mut Formatter<'_>, gateway: Ipv4Addr) -> fmt::Result {
     write!(
         f,
         "table ip swarm {{
   map services {{
     type ipv4_addr : verdict
+  }}
+  map ports {{
+    type ipv4_addr . inet_proto . inet_service : verdict
   }}
   set refused {{
     type ipv4_addr
@@ -107,6 +136,7 @@ fn skeleton(f: &mut Formatter<'_>, gateway: Ipv4Addr) -> fmt::Result {
   chain prerouting {{
     type nat hook prerouting priority dstnat; policy accept;
     meta l4proto {{ tcp, udp }} ip daddr vmap @services
+    meta l4proto {{ tcp, udp }} ip daddr . meta l4proto . th dport vmap @ports
   }}
   chain input {{
     type filter hook input priority filter; policy accept;
@@ -131,10 +161,19 @@ impl Display for Snat {
 }
 
 fn rule(f: &mut Formatter<'_>, id: &str, chain: &Chain) -> fmt::Result {
-    write!(f, "add rule ip swarm svc_{id} dnat to numgen inc mod {} map {{ ", chain.slots.len())?;
+    write!(f, "add rule ip swarm svc_{id} ")?;
+    match chain.target {
+        None => write!(f, "dnat to")?,
+        // Only a rule that matches a protocol may change ports.
+        Some((protocol, _)) => write!(f, "meta l4proto {protocol} dnat ip to")?,
+    }
+    write!(f, " numgen inc mod {} map {{ ", chain.slots.len())?;
     for (turn, backend) in chain.slots.iter().enumerate() {
         let separator = if turn == 0 { "" } else { ", " };
         write!(f, "{separator}{turn} : {backend}")?;
+        if let Some((_, port)) = chain.target {
+            write!(f, " . {port}")?;
+        }
     }
     write!(f, " }} comment \"{}\"", comment(&chain.name))
 }
@@ -148,16 +187,41 @@ fn comment(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Protocol;
 
     #[test]
     fn backends_take_turns_by_a_map() {
         let slots = vec![[10, 0, 1, 11].into(), [10, 0, 1, 12].into()];
-        let chain = Chain { name: "web".into(), slots };
+        let chain = Chain { name: "web".into(), target: None, slots };
         let text = script(&[Statement::AddChain("x1"), Statement::AddRule("x1", &chain)]);
         assert_eq!(
             text,
             "add chain ip swarm svc_x1\n\
              add rule ip swarm svc_x1 dnat to numgen inc mod 2 map { 0 : 10.0.1.11, 1 : 10.0.1.12 } comment \"web\"\n"
+        );
+    }
+
+    #[test]
+    fn a_named_port_is_led_to_its_target() {
+        let vip = Ipv4Addr::new(10, 0, 1, 2);
+        let front = Front::Port(vip, Protocol::Tcp, 80);
+        let target = Some((Protocol::Tcp, 8080));
+        let slots = vec![[10, 0, 1, 11].into(), [10, 0, 1, 12].into()];
+        let chain = Chain { name: "web".into(), target, slots };
+        let label = Chain::label("x1", target);
+        let text = script(&[
+            Statement::AddRule(&label, &chain),
+            Statement::AddRoute(front, &label),
+            Statement::DeleteRoute(front),
+            Statement::AddRoute(Front::All(vip), "x1"),
+        ]);
+        assert_eq!(
+            text,
+            "add rule ip swarm svc_x1/tcp/8080 meta l4proto tcp dnat ip to numgen inc mod 2 map \
+             { 0 : 10.0.1.11 . 8080, 1 : 10.0.1.12 . 8080 } comment \"web\"\n\
+             add element ip swarm ports { 10.0.1.2 . tcp . 80 : goto svc_x1/tcp/8080 }\n\
+             delete element ip swarm ports { 10.0.1.2 . tcp . 80 }\n\
+             add element ip swarm services { 10.0.1.2 : goto svc_x1 }\n"
         );
     }
 

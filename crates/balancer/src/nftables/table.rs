@@ -10,28 +10,29 @@ use super::{
     statement::{Chain, Statement},
 };
 use crate::{
-    Network, Result, VirtualService, method,
+    Network, Ports, Result, VirtualService,
+    fronts::{Front, Fronts},
+    method,
     netlink::{Answerers, Entry},
 };
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 /// What the kernel's `table ip swarm` of a network holds, and which connections may exist beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Table {
     /// The source address of tasks that reach themselves.
     pub(super) gateway: Ipv4Addr,
-    /// A chain per service that takes new connections, by service id.
+    /// For each service that takes new connections, a chain per protocol and port of the backends that it names, or one
+    /// for all ports.
     pub(super) chains: BTreeMap<String, Chain>,
-    /// VIP to service id.
-    pub(super) routes: BTreeMap<Ipv4Addr, String>,
-    /// VIPs of services that take no new connections.
+    /// To which chain it leads where clients call.
+    pub(super) routes: BTreeMap<Front, String>,
+    /// VIPs at which whatever no route leads away is refused: those of services that take no new connections, or on some
+    /// ports only.
     pub(super) refused: BTreeSet<Ipv4Addr>,
     /// Backends that run here.
     pub(super) local: BTreeSet<Ipv4Addr>,
-    /// VIP to all its backends, the draining ones too. Not in the table: it judges tracked connections.
-    pub(super) owners: BTreeMap<Ipv4Addr, BTreeSet<Ipv4Addr>>,
+    /// Not in the table: it judges tracked connections.
+    pub(super) fronts: Fronts,
 }
 
 impl Table {
@@ -43,7 +44,7 @@ impl Table {
             routes: BTreeMap::new(),
             refused: BTreeSet::new(),
             local: BTreeSet::new(),
-            owners: BTreeMap::new(),
+            fronts: Fronts::default(),
         }
     }
 
@@ -59,17 +60,20 @@ impl Table {
     fn add(&mut self, service: &VirtualService<Ipv4Addr>) {
         let slots =
             interleave(service.backends.iter().map(|backend| (backend.addr, backend.weight)));
-        if slots.is_empty() {
+        if slots.is_empty() || service.ports != Ports::All {
             self.refused.insert(service.vip);
-        } else {
-            self.routes.insert(service.vip, service.id.clone());
-            self.chains.insert(service.id.clone(), Chain { name: service.name.clone(), slots });
+        }
+        let fronts = if slots.is_empty() { vec![] } else { service.fronts() };
+        for (front, target) in fronts {
+            let label = Chain::label(&service.id, target);
+            let chain = Chain { name: service.name.clone(), slots: slots.clone(), target };
+            self.routes.insert(front, label.clone());
+            self.chains.insert(label, chain);
         }
         self.local.extend(
             service.backends.iter().filter(|backend| backend.local).map(|backend| backend.addr),
         );
-        self.owners
-            .insert(service.vip, service.backends.iter().map(|backend| backend.addr).collect());
+        self.fronts.add(service);
     }
 
     /// Replaces whatever table the kernel has by this one.
@@ -86,26 +90,26 @@ impl Table {
         if self.gateway != new.gateway {
             steps.extend([Statement::FlushSnat, Statement::AddSnat(new.gateway)]);
         }
-        let rerouted = self.routes.iter().filter(|(vip, id)| new.routes.get(*vip) != Some(*id));
-        steps.extend(rerouted.map(|(vip, _)| Statement::DeleteRoute(*vip)));
+        let rerouted = self.routes.iter().filter(|(front, to)| new.routes.get(*front) != Some(*to));
+        steps.extend(rerouted.map(|(front, _)| Statement::DeleteRoute(*front)));
         steps.extend(
             self.refused.difference(&new.refused).map(|vip| Statement::DeleteRefused(*vip)),
         );
         steps.extend(self.local.difference(&new.local).map(|addr| Statement::DeleteLocal(*addr)));
 
-        let gone = self.chains.keys().filter(|id| !new.chains.contains_key(*id));
-        steps.extend(gone.map(|id| Statement::DeleteChain(id.clone())));
-        for (id, chain) in &new.chains {
-            match self.chains.get(id) {
+        let gone = self.chains.keys().filter(|label| !new.chains.contains_key(*label));
+        steps.extend(gone.map(|label| Statement::DeleteChain(label.clone())));
+        for (label, chain) in &new.chains {
+            match self.chains.get(label) {
                 Some(old) if old == chain => continue,
-                Some(_) => steps.push(Statement::FlushChain(id)),
-                None => steps.push(Statement::AddChain(id)),
+                Some(_) => steps.push(Statement::FlushChain(label)),
+                None => steps.push(Statement::AddChain(label)),
             }
-            steps.push(Statement::AddRule(id, chain));
+            steps.push(Statement::AddRule(label, chain));
         }
 
-        let routed = new.routes.iter().filter(|(vip, id)| self.routes.get(*vip) != Some(*id));
-        steps.extend(routed.map(|(vip, id)| Statement::AddRoute(*vip, id)));
+        let routed = new.routes.iter().filter(|(front, to)| self.routes.get(*front) != Some(*to));
+        steps.extend(routed.map(|(front, to)| Statement::AddRoute(*front, to)));
         steps.extend(new.refused.difference(&self.refused).map(|vip| Statement::AddRefused(*vip)));
         steps.extend(new.local.difference(&self.local).map(|addr| Statement::AddLocal(*addr)));
         steps
@@ -118,26 +122,11 @@ impl method::Table for Table {
     }
 
     fn stranded_by(&self, new: &Self) -> Answerers {
-        let none = BTreeSet::new();
-        let lost = self
-            .owners
-            .iter()
-            .flat_map(|(vip, old)| old.difference(new.owners.get(vip).unwrap_or(&none)));
-        // Before a service's first backend came, its VIP may have been tracked as an address of the namespace's own.
-        let first = new.routes.keys().filter(|vip| !self.routes.contains_key(*vip));
-        Answerers::These(lost.chain(first).copied().collect())
+        self.fronts.stranded_by(&new.fronts)
     }
 
-    /// Whether it was balanced to what is no backend (any more), or was
-    /// taken for one of the namespace itself while its VIP balances now. The namespace has no other destination NAT.
     fn disowns(&self, entry: &Entry) -> bool {
-        if entry.dnat {
-            return self
-                .owners
-                .get(&entry.destination)
-                .is_none_or(|owners| !owners.contains(&entry.answerer));
-        }
-        [TCP, UDP].contains(&entry.protocol) && self.routes.contains_key(&entry.destination)
+        self.fronts.disowns(entry, entry.dnat)
     }
 }
 

@@ -5,15 +5,18 @@ use std::path::PathBuf;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::Backend;
 use crate::method::Table as _;
+use crate::{Backend, PortMap, Protocol};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// What nftables would hold; refuses what the kernel refuses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Model {
     gateway: Option<Ipv4Addr>,
     chains: BTreeMap<String, Vec<Chain>>,
-    routes: BTreeMap<Ipv4Addr, String>,
+    routes: BTreeMap<Front, String>,
     refused: BTreeSet<Ipv4Addr>,
     local: BTreeSet<Ipv4Addr>,
 }
@@ -56,15 +59,15 @@ impl Model {
                 assert!(!self.routes.values().any(|routed| routed == id), "chain {id} is in use");
                 assert!(self.chains.remove(id).is_some(), "no chain {id}");
             }
-            Statement::AddRoute(vip, id) => {
+            Statement::AddRoute(front, id) => {
                 assert!(self.chains.contains_key(*id), "no chain {id} to go to");
                 assert!(
-                    self.routes.insert(*vip, (*id).to_owned()).is_none(),
-                    "{vip} is routed already"
+                    self.routes.insert(*front, (*id).to_owned()).is_none(),
+                    "{front:?} is routed already"
                 );
             }
-            Statement::DeleteRoute(vip) => {
-                assert!(self.routes.remove(vip).is_some(), "{vip} is not routed")
+            Statement::DeleteRoute(front) => {
+                assert!(self.routes.remove(front).is_some(), "{front:?} is not routed")
             }
             Statement::AddRefused(vip) => {
                 assert!(self.refused.insert(*vip), "{vip} is refused already")
@@ -97,10 +100,24 @@ impl From<&Table> for Model {
     }
 }
 
+/// All ports, or few of them that lead to fewer.
+fn ports() -> impl Strategy<Value = Ports> {
+    let map = (any::<bool>(), 80u16..83, 90u16..92).prop_map(|(tcp, port, target)| {
+        let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
+        PortMap { protocol, port, target }
+    });
+    let only = vec(map, 0..4).prop_map(|mut maps| {
+        maps.sort();
+        maps.dedup_by_key(|map| (map.protocol, map.port));
+        Ports::Only(maps)
+    });
+    prop_oneof![Just(Ports::All), only]
+}
+
 /// Few ids, VIPs and addresses, so that successive states share, swap and reuse them.
 fn networks() -> impl Strategy<Value = Network<Ipv4Addr>> {
     let backend = (0u8..6, 0u16..3, any::<bool>());
-    let service = (0u8..5, 0u8..5, 0u8..2, vec(backend, 0..5));
+    let service = (0u8..5, 0u8..5, 0u8..2, ports(), vec(backend, 0..5));
     (1u8..3, vec(service, 0..5)).prop_map(|(gateway, services)| {
         let mut network = Network {
             id: "n".into(),
@@ -108,12 +125,13 @@ fn networks() -> impl Strategy<Value = Network<Ipv4Addr>> {
             gateway: [10, 0, 1, gateway].into(),
             services: vec![],
         };
-        for (id, vip, name, backends) in services {
+        for (id, vip, name, ports, backends) in services {
             let mut service = VirtualService {
                 id: format!("s{id}"),
                 name: format!("name{name}"),
                 mark: None,
                 vip: [10, 0, 1, 100 + vip].into(),
+                ports,
                 backends: vec![],
             };
             for (last, weight, local) in backends {
@@ -163,6 +181,9 @@ proptest! {
         shuffled.services.rotate_left(turn % services);
         for service in &mut shuffled.services {
             service.backends.reverse();
+            if let Ports::Only(maps) = &mut service.ports {
+                maps.reverse();
+            }
         }
         let (table, same) = (Table::of_valid(&network), Table::of_valid(&shuffled));
         prop_assert!(table.steps_to(&same).is_empty());
@@ -174,8 +195,10 @@ proptest! {
         let mut changed = network.clone();
         let Some(service) = changed.services.first_mut() else { return Ok(()) };
         service.backends.push(Backend { addr: [10, 0, 1, 250].into(), weight, local: false });
+        let fronts = changed.services[0].fronts().len();
         let (old, new) = (Table::of_valid(&network), Table::of_valid(&changed));
-        prop_assert!(old.steps_to(&new).len() <= 4, "{:?}", old.steps_to(&new));
+        // A chain and its rule, a route; and the VIP is no longer refused, the backend is local.
+        prop_assert!(old.steps_to(&new).len() <= 2 + 3 * fronts, "{:?}", old.steps_to(&new));
     }
 
     /// Every connection that the old table could have made and the new one could not is asked for and deleted.
@@ -183,15 +206,50 @@ proptest! {
     fn no_connection_outlives_its_backend(old in networks(), new in networks()) {
         let (before, after) = (Table::of_valid(&old), Table::of_valid(&new));
         let Answerers::These(suspects) = before.stranded_by(&after) else { unreachable!("named ones only") };
-        for (vip, backends) in &before.owners {
-            for backend in backends {
-                let entry = Entry::balanced(*vip, *backend, UDP);
-                let kept = after.owners.get(vip).is_some_and(|owners| owners.contains(backend));
-                prop_assert_eq!(after.disowns(&entry), !kept);
-                prop_assert!(kept || suspects.contains(backend));
+        let made = connections(&new);
+        for entry in connections(&old) {
+            let kept = made.contains(&entry);
+            prop_assert_eq!(after.disowns(&entry), !kept, "{:?}", entry);
+            prop_assert!(kept || suspects.contains(&entry.answerer), "{:?}", entry);
+        }
+    }
+
+    /// What no chain takes is refused: no packet for a VIP is left to the namespace, but where there is no service.
+    #[test]
+    fn what_is_not_balanced_is_refused(network in networks(), tcp in any::<bool>(), port in 80u16..84) {
+        let table = Table::of_valid(&network);
+        let protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
+        for service in &network.services {
+            let fronts = [Front::All(service.vip), Front::Port(service.vip, protocol, port)];
+            let balanced = fronts.iter().any(|front| table.routes.contains_key(front));
+            let named = match &service.ports {
+                Ports::All => true,
+                Ports::Only(maps) => maps.iter().any(|map| (map.protocol, map.port) == (protocol, port)),
+            };
+            prop_assert_eq!(balanced, named && service.takes());
+            prop_assert!(balanced || table.refused.contains(&service.vip));
+        }
+    }
+}
+
+/// Some of the connections that the table of a network can have made.
+fn connections(network: &Network<Ipv4Addr>) -> Vec<Entry> {
+    let mut connections = Vec::new();
+    for service in &network.services {
+        for (front, target) in service.fronts() {
+            let (protocol, port) = match front {
+                Front::All(_) => (Protocol::Udp, 80),
+                Front::Port(_, protocol, port) => (protocol, port),
+            };
+            for backend in &service.backends {
+                let number = if protocol == Protocol::Tcp { TCP } else { UDP };
+                let mut entry = Entry::balanced(service.vip, backend.addr, number);
+                (entry.port, entry.answerer_port) = (port, target.map_or(port, |(_, port)| port));
+                connections.push(entry);
             }
         }
     }
+    connections
 }
 
 #[test]
@@ -205,6 +263,7 @@ fn connections_of_the_namespace_itself_are_left_alone() {
             name: "web".into(),
             mark: None,
             vip: [10, 0, 1, 2].into(),
+            ports: Ports::All,
             backends: vec![Backend { addr: [10, 0, 1, 11].into(), weight: 1, local: true }],
         }],
     };

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use swarm_balancer::{Backend, Network, VirtualService};
+use swarm_balancer::{Backend, Network, PortMap, Ports, Protocol, VirtualService};
 
 /// Generous: the machine may be busy, and only a failing test waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -234,15 +234,26 @@ impl TwoNodes {
     }
 }
 
-/// A service for tests, with the name, id and mark that go with its number.
+/// A service for tests, with the name, id and mark that go with its number, on all ports.
 pub(crate) fn service(number: u32, vip: Ipv4Addr, backends: Vec<Backend>) -> VirtualService {
     VirtualService {
         id: format!("{number}id"),
         name: format!("web-{number}"),
         mark: Some(0x100 + number),
         vip: vip.into(),
+        ports: Ports::All,
         backends,
     }
+}
+
+/// Some ports, each with where it leads.
+pub(crate) fn only(maps: &[(Protocol, u16, u16)]) -> Ports {
+    let map = |(protocol, port, target): &(Protocol, u16, u16)| PortMap {
+        protocol: *protocol,
+        port: *port,
+        target: *target,
+    };
+    Ports::Only(maps.iter().map(map).collect())
 }
 
 /// Services with ten backends each, half of them local; nobody calls them.

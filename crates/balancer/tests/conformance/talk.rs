@@ -23,6 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Answer {
     /// The address of the task that answered.
     pub(crate) from: Ipv4Addr,
+    /// The port that it answered on.
+    pub(crate) port: u16,
     /// The client's address as the server saw it.
     pub(crate) seen: Ipv4Addr,
 }
@@ -39,7 +41,7 @@ impl Server {
         let listener =
             task.ns.enter(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))).expect("a listener");
         listener.set_nonblocking(true).expect("a non-blocking listener");
-        let own = task.addr;
+        let own = SocketAddrV4::new(task.addr, port);
         Self::start(move |stop| {
             let mut connections = Vec::new();
             while !stop.load(Ordering::Relaxed) {
@@ -64,7 +66,7 @@ impl Server {
         let socket =
             task.ns.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))).expect("a socket");
         socket.set_read_timeout(Some(TICK)).expect("a time-out");
-        let own = task.addr;
+        let own = SocketAddrV4::new(task.addr, port);
         Self::start(move |stop| {
             let mut buffer = [0; 2048];
             while !stop.load(Ordering::Relaxed) {
@@ -93,13 +95,13 @@ impl Drop for Server {
     }
 }
 
-fn greeting(own: Ipv4Addr, peer: SocketAddr) -> String {
+fn greeting(own: SocketAddrV4, peer: SocketAddr) -> String {
     format!("{own} {}\n", peer.ip())
 }
 
 fn serve(
     mut stream: &TcpStream,
-    own: Ipv4Addr,
+    own: SocketAddrV4,
     peer: SocketAddr,
     stop: &AtomicBool,
 ) -> io::Result<()> {
@@ -185,7 +187,8 @@ impl Flow {
 fn parse(line: &str) -> io::Result<Answer> {
     let parsed = || {
         let (from, seen) = line.trim_end().split_once(' ')?;
-        Some(Answer { from: from.parse().ok()?, seen: seen.parse().ok()? })
+        let from: SocketAddrV4 = from.parse().ok()?;
+        Some(Answer { from: *from.ip(), port: from.port(), seen: seen.parse().ok()? })
     };
     parsed()
         .ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, format!("no answer: {line:?}")))

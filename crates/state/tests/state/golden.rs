@@ -10,9 +10,10 @@ use crate::support::{
 };
 use swarm_model::{
     Availability, ContainerStatus, EndpointMode, EspKey, FeatureLevel, Item, JoinTokens, Labels,
-    NetworkAttachmentConfig, NetworkSecret, NetworkSpec, NodeRole, NodeState, Reachability,
-    Readiness, RestartCondition, SecurityAssociation, ServiceSpec, TaskState, TaskStatus,
-    Timestamp, TunnelView, UnlockKeyText, UpdateState, UpdateStatus, ViewDelta, codec,
+    NetworkAttachmentConfig, NetworkSecret, NetworkSpec, NodeRole, NodeState, PortMap, Ports,
+    Protocol, Reachability, Readiness, RestartCondition, SecurityAssociation, ServiceSpec,
+    ServiceView, TaskState, TaskStatus, Timestamp, TunnelView, UnlockKeyText, UpdateState,
+    UpdateStatus, ViewDelta, codec,
 };
 use swarm_state::{Change, Command, Outcome, Rejected, State};
 
@@ -344,6 +345,14 @@ fn every_persisted_value_ever_written_is_still_read() {
         receiving: vec![association(8)],
     };
     value("Item::Tunnel", &Item::Tunnel(tunnel));
+    let map = PortMap { protocol: Protocol::Tcp, port: 80, target: 8080 };
+    let service = ServiceView {
+        name: "web".into(),
+        aliases: vec![],
+        vip: Some([10, 0, 0, 10].into()),
+        ports: Ports::Only(vec![map]),
+    };
+    value("Item::Service,Ports::Only", &Item::Service(service));
     value("ViewDelta", &ViewDelta { upsert: vec![], ..delta });
 }
 
