@@ -6,18 +6,20 @@
 //! - [`leader`] decides, purely in [`leader::plan`], and proposes what was decided;
 //! - [`sessions`] tell each node its view, hear what became of its tasks, and bring to the leader how far nodes are;
 //! - [`members`] is about nodes themselves: how hosts join and leave, who may, who is missing;
-//! - [`api`] is what swarmctl talks to.
+//! - [`api`] is what swarmctl talks to, and [`error`] why it refuses.
 
 #![forbid(unsafe_code)]
 
 pub mod api;
 pub mod clock;
+pub mod error;
 pub mod handle;
 pub mod leader;
 pub mod manager;
 pub mod members;
 pub mod replica;
 pub mod sessions;
+mod transport;
 
 /// The random changes that the state's own tests are made of.
 #[cfg(test)]
@@ -26,6 +28,7 @@ pub mod sessions;
 mod support;
 
 pub use api::{Control, Images};
+pub use error::ApiError;
 pub use handle::Handle;
 pub use manager::{Manager, ManagerError, ManagerOptions, NewCluster};
 pub use replica::dialect::Dialect;

@@ -268,7 +268,7 @@ impl Manager {
 
     async fn propose_first(&self, change: Change) -> Result<(), ManagerError> {
         let proposed = self.control.proposer.propose_one(change).await;
-        proposed.map(|_| ()).map_err(|e| ManagerError::Propose(e.message().to_owned()))
+        proposed.map(|_| ()).map_err(|e| ManagerError::Propose(e.to_string()))
     }
 
     /// Adds what other nodes call, over mTLS. The control API is among it: managers pass calls on.

@@ -74,7 +74,7 @@ pub struct Control {
 
 impl Control {
     pub(crate) async fn barrier(&self) -> Result<(), Status> {
-        self.proposer.barrier().await
+        Ok(self.proposer.barrier().await?)
     }
 
     fn cluster(&self) -> Result<Arc<Cluster>, Status> {

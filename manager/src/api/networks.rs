@@ -10,7 +10,7 @@ use tonic::Status;
 
 use super::{Control, document, resolve, shape, strict};
 use crate::clock;
-use crate::replica::proposer::rejected;
+use crate::error::ApiError;
 
 impl Control {
     pub(super) async fn create_network_now(&self, request: Document) -> Result<Changed, Status> {
@@ -81,7 +81,7 @@ impl Control {
                 Ok(_) => removed.push(document(&json!(network.spec.name))),
                 // Somebody began to use it, or removed it, meanwhile.
                 Err(Rejected::InUse(_) | Rejected::NotFound(_)) => {}
-                Err(e) => return Err(rejected(e)),
+                Err(e) => return Err(ApiError::from(e).into()),
             }
         }
         Ok(Documents { json: removed, stale: String::new() })

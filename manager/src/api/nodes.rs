@@ -13,9 +13,9 @@ use swarm_state::{Change, State};
 use tonic::Status;
 
 use super::{Control, document, resolve};
+use crate::error::ApiError;
 use crate::members::authority;
 use crate::members::health;
-use crate::members::membership::membership_error;
 
 /// Fills in what is not replicated: who leads, and who answers.
 fn shown(node: &Arc<Node>, raft: &RaftStatus, state: &State) -> Node {
@@ -148,7 +148,7 @@ impl Control {
             return client.remove_node(request).await.map(|answer| Some(answer.into_inner()));
         }
         if let Some(manager) = &node.manager_status {
-            self.raft.remove(manager.raft_id).await.map_err(membership_error)?;
+            self.raft.remove(manager.raft_id).await.map_err(ApiError::from)?;
         }
         Ok(None)
     }

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 use tonic::Status;
 
 use super::Control;
+use crate::error::ApiError;
 use crate::members::health;
-use crate::members::membership::membership_error;
 
 /// How long a changed role may take to be in force before the user is told that it is yet to come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -83,7 +83,7 @@ impl Control {
             return Ok(());
         }
         self.check_quorum_without(node).await?;
-        self.raft.transfer_leadership(None).await.map_err(membership_error)
+        Ok(self.raft.transfer_leadership(None).await.map_err(ApiError::from)?)
     }
 
     /// Whether those left could go on without it. A leader that has just been elected has yet to hear from them.

@@ -234,7 +234,7 @@ impl Control {
         match status.leader {
             Some(leader) if leader.id == status.id => Ok(None),
             Some(leader) => Ok(Some(leader.addr)),
-            None if status.role == Role::Removed => Err(self.proposer.no_leader()),
+            None if status.role == Role::Removed => Err(self.proposer.no_leader().into()),
             None => Err(Status::unavailable("the swarm has no leader now: try again")),
         }
     }

@@ -58,7 +58,7 @@ impl Demotions {
     async fn settle(&self, members: &[u64]) -> bool {
         // The log tells of members before this replica knows their nodes.
         if let Err(e) = self.proposer.barrier().await {
-            tracing::debug!("whether a manager is to be demoted is not known yet: {}", e.message());
+            tracing::debug!("whether a manager is to be demoted is not known yet: {e}");
             return false;
         }
         let mut done = true;
@@ -114,7 +114,7 @@ impl Demotions {
             Err(e) => return Err(e.to_string()),
         }
         let change = Change::DropManager { id: demoted.id.clone() };
-        self.proposer.propose_one(change).await.map_err(|e| e.message().to_owned())?;
+        self.proposer.propose_one(change).await.map_err(|e| e.to_string())?;
         tracing::info!("manager {} is a worker now", demoted.id);
         Ok(())
     }

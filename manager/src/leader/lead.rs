@@ -157,7 +157,7 @@ impl Leader {
                     }
                 }
                 Err(e) => {
-                    tracing::warn!("cannot replicate the leader's decisions: {}", e.message());
+                    tracing::warn!("cannot replicate the leader's decisions: {e}");
                     agenda.note(all_services(&self.store.read()));
                     return false;
                 }

@@ -10,13 +10,14 @@ use swarm_proto::membership::membership_server::Membership;
 use swarm_proto::membership::{
     BecomeVoterRequest, Empty, IssueRequest, IssueResponse, Member, RenewRequest, RenewResponse,
 };
-use swarm_raft::{MembershipError, ProposeError, Raft};
+use swarm_raft::Raft;
 use swarm_state::Change;
 use time::OffsetDateTime;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use crate::clock;
+use crate::error::ApiError;
 use crate::members::authority;
 use crate::members::managers::{Managers, require_member};
 use crate::members::peers::Peers;
@@ -103,7 +104,7 @@ impl MembershipService {
         let raft_id = manager.raft_id;
         let votes = self.raft.status().borrow().voters.iter().any(|voter| voter.id == raft_id);
         if votes {
-            self.raft.remove(raft_id).await.map_err(membership_error)?;
+            self.raft.remove(raft_id).await.map_err(ApiError::from)?;
         }
         Ok(())
     }
@@ -126,16 +127,6 @@ fn role_of(token: &str, cluster: &Cluster) -> Result<Role, Status> {
     Err(Status::permission_denied(
         "invalid join token: it may have been rotated; get the current one on a manager with: swarmctl join-token worker",
     ))
-}
-
-/// A failed change of the quorum, in gRPC's words.
-pub(crate) fn membership_error(error: MembershipError) -> Status {
-    match error {
-        MembershipError::Propose(ProposeError::NotLeader { .. }) => {
-            Status::unavailable("leadership changed meanwhile: try again")
-        }
-        e => Status::failed_precondition(e.to_string()),
-    }
 }
 
 #[tonic::async_trait]
@@ -221,7 +212,7 @@ impl Membership for MembershipService {
             return Ok(Response::new(Empty {}));
         }
         self.refuse_copy(raft_id, &voter.addr).await?;
-        self.raft.add_voter(raft_id, voter.addr).await.map_err(membership_error)?;
+        self.raft.add_voter(raft_id, voter.addr).await.map_err(ApiError::from)?;
         Ok(Response::new(Empty {}))
     }
 

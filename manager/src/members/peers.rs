@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use swarm_pki::{Connector, ExpectedPeer};
-use tonic::Status;
 use tonic::transport::Channel;
+
+use crate::error::ApiError;
 
 /// Channels by address; cheap to clone.
 #[derive(Clone)]
@@ -20,7 +21,7 @@ impl Peers {
     }
 
     /// The channel to the manager at `addr`; connects at its first use.
-    pub(crate) fn channel(&self, addr: &str) -> Result<Channel, Status> {
+    pub(crate) fn channel(&self, addr: &str) -> Result<Channel, ApiError> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get(addr) {
             return Ok(channel.clone());
@@ -28,7 +29,7 @@ impl Peers {
         let channel = self
             .connector
             .connect_lazy(addr, ExpectedPeer::Manager)
-            .map_err(|e| Status::unavailable(e.to_string()))?;
+            .map_err(|e| ApiError::Unavailable(e.to_string()))?;
         channels.insert(addr.to_owned(), channel.clone());
         Ok(channel)
     }

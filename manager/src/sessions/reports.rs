@@ -7,8 +7,8 @@ use std::time::Duration;
 use swarm_model::{NodeId, TaskId, TaskStatus, TlsInfo};
 use swarm_state::Change;
 use tokio::sync::{Notify, watch};
-use tonic::Code;
 
+use crate::error::ApiError;
 use crate::replica::pieces::pieces;
 use crate::replica::proposer::Proposer;
 use crate::replica::store::Store;
@@ -110,10 +110,9 @@ impl Reports {
             for piece in pieces(batch) {
                 // A report may be proposed twice: the second is out of date and changes nothing. One that
                 // is rejected concerns a task that is gone or further on.
-                while let Err(status) = proposer.propose(piece.clone()).await {
-                    let message = status.message();
-                    tracing::warn!("cannot store {} task reports: {message}", piece.len());
-                    if status.code() == Code::InvalidArgument {
+                while let Err(error) = proposer.propose(piece.clone()).await {
+                    tracing::warn!("cannot store {} task reports: {error}", piece.len());
+                    if matches!(error, ApiError::Invalid(_)) {
                         break; // it will not be accepted later either
                     }
                     tokio::time::sleep(RETRY_PAUSE).await; // between tries at a cluster in election
