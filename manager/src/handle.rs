@@ -6,10 +6,11 @@ use std::time::Duration;
 use swarm_pki::Connector;
 use swarm_raft::Raft;
 
-use crate::api::Control;
+use crate::api::Api;
 use crate::leader::plan::waiting_for;
 use crate::members::{health, probe};
 use crate::replica::store::Store;
+use crate::transport::Control;
 
 /// How long another manager may take to show that it is there.
 const PROBE: Duration = Duration::from_secs(1);
@@ -17,24 +18,29 @@ const PROBE: Duration = Duration::from_secs(1);
 /// A manager, to be asked; cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    pub(crate) control: Control,
+    pub(crate) api: Api,
     pub(crate) connector: Connector,
 }
 
 impl Handle {
-    /// The control API, for the local socket.
+    /// The manager's API.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// The API over gRPC, for the local socket.
     pub fn control(&self) -> Control {
-        self.control.clone()
+        Control::new(self.api.clone())
     }
 
     /// Raft, for what `info` tells of it.
     pub fn raft(&self) -> &Raft {
-        &self.control.raft
+        &self.api.raft
     }
 
     /// The replica.
     pub fn store(&self) -> &Store {
-        &self.control.store
+        &self.api.store
     }
 
     /// What a user should know of the managers, in words.

@@ -1,4 +1,4 @@
-//! What a manager does beyond replicating: it answers the control API, decides as the leader, and tells
+//! What a manager does beyond replicating: it answers the manager API, decides as the leader, and tells
 //! workers what concerns them.
 //!
 //! - [`manager`] puts a manager together;
@@ -6,7 +6,8 @@
 //! - [`leader`] decides, purely in [`leader::plan`], and proposes what was decided;
 //! - [`sessions`] tell each node its view, hear what became of its tasks, and bring to the leader how far nodes are;
 //! - [`members`] is about nodes themselves: how hosts join and leave, who may, who is missing;
-//! - [`api`] is what swarmctl talks to, and [`error`] why it refuses.
+//! - [`api`] is what can be asked of a manager, as functions, and [`error`] why it refuses;
+//! - [`transport`] is that over gRPC.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +20,7 @@ pub mod manager;
 pub mod members;
 pub mod replica;
 pub mod sessions;
-mod transport;
+pub mod transport;
 
 /// The random changes that the state's own tests are made of.
 #[cfg(test)]
@@ -27,9 +28,10 @@ mod transport;
 #[allow(dead_code, reason = "the state's tests use more of it")]
 mod support;
 
-pub use api::{Control, Images};
+pub use api::{Api, Images};
 pub use error::ApiError;
 pub use handle::Handle;
 pub use manager::{Manager, ManagerError, ManagerOptions, NewCluster};
 pub use replica::dialect::Dialect;
 pub use replica::lock::Files;
+pub use transport::Control;

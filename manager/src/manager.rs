@@ -19,7 +19,7 @@ use tonic::service::{Routes, interceptor::InterceptedService};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::api::{Control, Images, fresh_unlock_key};
+use crate::api::{Api, Images, fresh_unlock_key};
 use crate::clock;
 use crate::handle::Handle;
 use crate::leader::demotions::Demotions;
@@ -39,6 +39,7 @@ use crate::sessions::link::Link;
 use crate::sessions::reports::Reports;
 use crate::sessions::table::Sessions;
 use crate::sessions::views::Views;
+use crate::transport::Control;
 
 /// Proposals of other managers of up to this size are taken: the largest command and what is around it.
 const LARGEST_COMMAND: usize = MAX_COMMAND + (64 << 10);
@@ -97,7 +98,7 @@ pub enum ManagerError {
 pub struct Manager {
     options: ManagerOptions,
     raft: Raft,
-    control: Control,
+    api: Api,
     membership: MembershipService,
     dispatcher: DispatcherService,
     sessions: Sessions,
@@ -158,7 +159,7 @@ impl Manager {
         let sessions = Sessions::new();
         let reports = Reports::new(store.clone());
         let managers = Managers { store: store.clone(), raft: raft.clone() };
-        let control = Control {
+        let api = Api {
             node_id: options.node_id.clone(),
             addr: options.addr.clone(),
             store: store.clone(),
@@ -206,15 +207,7 @@ impl Manager {
             Leader { node_id: options.node_id.clone(), store, raft: raft.clone(), fleet, proposer }
                 .run(),
         );
-        Ok(Manager {
-            options,
-            raft,
-            control,
-            membership,
-            dispatcher,
-            sessions: ends,
-            _loops: loops,
-        })
+        Ok(Manager { options, raft, api, membership, dispatcher, sessions: ends, _loops: loops })
     }
 
     /// Begins a cluster of this one manager.
@@ -267,17 +260,15 @@ impl Manager {
     }
 
     async fn propose_first(&self, change: Change) -> Result<(), ManagerError> {
-        let proposed = self.control.proposer.propose_one(change).await;
+        let proposed = self.api.proposer.propose_one(change).await;
         proposed.map(|_| ()).map_err(|e| ManagerError::Propose(e.to_string()))
     }
 
     /// Adds what other nodes call, over mTLS. The control API is among it: managers pass calls on.
     pub fn add_services(&self, routes: Routes) -> Routes {
-        let peer = PeerService {
-            proposer: self.control.proposer.clone(),
-            fleet: self.control.fleet.clone(),
-        };
-        let control = ControlServer::new(self.control.clone());
+        let peer =
+            PeerService { proposer: self.api.proposer.clone(), fleet: self.api.fleet.clone() };
+        let control = ControlServer::new(Control::new(self.api.clone()));
         let peer = PeerServer::new(peer).max_decoding_message_size(LARGEST_COMMAND);
         let membership = MembershipServer::new(self.membership.clone())
             .max_decoding_message_size(LARGEST_REQUEST);
@@ -307,7 +298,7 @@ impl Manager {
 
     /// For those who ask of this manager, but do not own it.
     pub fn handle(&self) -> Handle {
-        Handle { control: self.control.clone(), connector: self.options.connector.clone() }
+        Handle { api: self.api.clone(), connector: self.options.connector.clone() }
     }
 
     /// Its Raft.
@@ -317,7 +308,7 @@ impl Manager {
 
     /// The replica.
     pub fn store(&self) -> &Store {
-        &self.control.store
+        &self.api.store
     }
 
     /// Whether this is the only manager: leaving would lose the swarm.

@@ -1,36 +1,42 @@
-//! `update --autolock`, `unlock-key`.
+//! Whether managers lock themselves, and the key that unlocks them.
 
 use std::time::Duration;
 
 use swarm_model::UnlockKeyText;
 use swarm_pki::UnlockKey;
-use swarm_proto::control::UnlockKeyResponse;
 use swarm_state::Change;
-use tonic::Status;
 
-use super::Control;
+use super::Api;
+use super::types::UnlockKeyInForce;
+use crate::error::ApiError;
 use crate::members::{health, probe};
 
 /// How long another manager may take to show that it is there. A false alarm would be a nuisance for years.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-impl Control {
-    pub(super) async fn set_autolock_now(&self, on: bool) -> Result<UnlockKeyResponse, Status> {
+impl Api {
+    /// Has managers lock themselves, or not.
+    pub async fn set_autolock(&self, on: bool) -> Result<UnlockKeyInForce, ApiError> {
         let unlock_key = on.then(fresh);
-        let had_key = !self.unlock_key_text().await?.is_empty();
+        let had_key = self.unlock_key().await?.key.is_some();
         self.proposer.propose_one(Change::SetAutoLock { unlock_key }).await?;
         let warnings = if had_key && !on { self.former_key_needed().await } else { vec![] };
-        Ok(UnlockKeyResponse { unlock_key: self.unlock_key_text().await?, warnings })
+        Ok(UnlockKeyInForce { warnings, ..self.unlock_key().await? })
     }
 
-    pub(super) async fn unlock_key_now(&self, rotate: bool) -> Result<UnlockKeyResponse, Status> {
-        if !rotate {
-            let unlock_key = self.unlock_key_text().await?;
-            return Ok(UnlockKeyResponse { unlock_key, warnings: vec![] });
-        }
+    /// The present key.
+    pub async fn unlock_key(&self) -> Result<UnlockKeyInForce, ApiError> {
+        self.barrier().await?;
+        let state = self.store.read();
+        let key = state.cluster().and_then(|cluster| cluster.manager_lock.unlock_key.clone());
+        Ok(UnlockKeyInForce { key, warnings: vec![] })
+    }
+
+    /// Replaces the key by a new one.
+    pub async fn rotate_unlock_key(&self) -> Result<UnlockKeyInForce, ApiError> {
         self.proposer.propose_one(Change::RotateUnlockKey { unlock_key: fresh() }).await?;
         let warnings = self.former_key_needed().await;
-        Ok(UnlockKeyResponse { unlock_key: self.unlock_key_text().await?, warnings })
+        Ok(UnlockKeyInForce { warnings, ..self.unlock_key().await? })
     }
 
     /// Which managers are yet to hear of the change that was just made, in words.
@@ -38,14 +44,6 @@ impl Control {
         let status = self.raft.status().borrow().clone();
         let missing = probe::missing(self.peers.connector(), &status, PATIENCE).await;
         health::former_key_needed(&self.store.read(), &missing)
-    }
-
-    /// Empty if there is none.
-    async fn unlock_key_text(&self) -> Result<String, Status> {
-        self.barrier().await?;
-        let state = self.store.read();
-        let key = state.cluster().and_then(|cluster| cluster.manager_lock.unlock_key.clone());
-        Ok(key.map(|key| key.0).unwrap_or_default())
     }
 }
 

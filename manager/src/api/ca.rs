@@ -1,32 +1,34 @@
-//! `ca`: the root certificate, its rotation, and how far that is.
+//! The root certificate, its rotation, and how far that is.
 
 use swarm_model::{Cluster, Node};
 use swarm_pki::RootCert;
-use swarm_proto::control::{Changed, RootStatus};
 use swarm_state::{Change, State};
 use time::OffsetDateTime;
-use tonic::Status;
 
-use super::Control;
+use super::Api;
+use super::types::{Changed, RootStatus};
+use crate::error::ApiError;
 use crate::leader::plan::waiting_for;
 use crate::members::authority;
 
-impl Control {
-    pub(super) async fn rotate_root_now(&self) -> Result<Changed, Status> {
+impl Api {
+    /// Replaces the root certificate and the join tokens; nodes change over one by one.
+    pub async fn rotate_root(&self) -> Result<Changed, ApiError> {
         self.barrier().await?;
         let cluster = self.cluster()?;
         let next = authority::next(&cluster, OffsetDateTime::now_utc());
-        let next = next.map_err(|e| Status::internal(e.to_string()))?;
+        let next = next.map_err(|e| ApiError::Internal(e.to_string()))?;
         let outcome = self.proposer.propose_one(Change::RotateRoot(Box::new(next))).await?;
         tracing::info!("the swarm's CA is being rotated");
-        Ok(Changed { id: String::new(), revision: outcome.revision, warnings: vec![] })
+        Ok(Changed { revision: outcome.revision, ..Changed::default() })
     }
 
-    pub(super) async fn inspect_root_now(&self) -> Result<RootStatus, Status> {
+    /// The root certificate.
+    pub async fn inspect_root(&self) -> Result<RootStatus, ApiError> {
         self.barrier().await?;
         let cluster = self.cluster()?;
         let root = RootCert::from_pem(&cluster.issuing_ca().cert_pem);
-        let root = root.map_err(|e| Status::internal(e.to_string()))?;
+        let root = root.map_err(|e| ApiError::Internal(e.to_string()))?;
         Ok(status(&self.store.read(), &cluster, &root))
     }
 }

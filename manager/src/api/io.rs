@@ -1,61 +1,55 @@
-//! `service logs`, `task logs` and `task exec`: this manager calls the node that each task runs on.
+//! Logs of services and tasks, and commands run in a task: this manager calls the node that each task runs on.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use swarm_model::{Node, Task, TaskId};
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
+use swarm_model::{Node, ServiceId, Task, TaskId};
 use swarm_pki::ExpectedPeer;
-use swarm_proto::control::{ExecInput, ExecOutput, LogRecord, LogsRequest, exec_input};
-use swarm_proto::taskio::TaskLogsRequest;
-use swarm_proto::taskio::task_io_client::TaskIoClient;
 use swarm_state::{State, Touched};
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
-use tonic::{Status, Streaming};
 
-use super::{Control, resolve};
+use super::types::{Exec, ExecInput, ExecOutput, LogLine, LogRecord, LogsQuery};
+use super::{Api, resolve};
+use crate::error::ApiError;
+use crate::replica::store::Applied;
+use crate::transport::task_io::TaskIo;
 
 /// Log lines that may wait for a slow reader; then the nodes wait.
 const QUEUE: usize = 256;
 /// Pieces of a console's input that may wait for the node.
 const EXEC_QUEUE: usize = 16;
 
-impl Control {
-    /// The node a task is on, and its TaskIo service.
-    async fn task_io(&self, task: &Task) -> Result<(Arc<Node>, TaskIoClient<Channel>), Status> {
+impl Api {
+    /// The node a task is on, and what it does with its tasks.
+    async fn task_io(&self, task: &Task) -> Result<(Arc<Node>, TaskIo), ApiError> {
         let node = self.store.read().node_of(task).cloned();
         let node = node.ok_or_else(|| {
-            Status::failed_precondition(format!("task {} is not on any node", task.name()))
+            ApiError::Precondition(format!("task {} is not on any node", task.name()))
         })?;
         let hostname = &node.description.hostname;
         if !node.is_alive() {
-            return Err(Status::unavailable(format!("node {hostname} is down")));
+            return Err(ApiError::Unavailable(format!("node {hostname} is down")));
         }
         let expected = ExpectedPeer::Node(node.id.to_string());
         let channel = self.peers.connector().connect(&node.description.listen_addr, expected).await;
         let channel = channel
-            .map_err(|e| Status::unavailable(format!("cannot reach node {hostname}: {e}")))?;
-        Ok((Arc::clone(&node), TaskIoClient::new(channel)))
+            .map_err(|e| ApiError::Unavailable(format!("cannot reach node {hostname}: {e}")))?;
+        Ok((Arc::clone(&node), TaskIo::new(channel)))
     }
 
-    pub(super) async fn logs_now(
-        &self,
-        request: LogsRequest,
-    ) -> Result<ReceiverStream<Result<LogRecord, Status>>, Status> {
+    /// The logs of a task, or of all tasks of a service.
+    pub async fn logs(&self, query: LogsQuery) -> Result<BoxStream<'static, LogRecord>, ApiError> {
         self.barrier().await?;
-        let wanted = Wanted::find(&self.store.read(), &request.name)?;
+        let wanted = Wanted::find(&self.store.read(), &query.name)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(self.clone().gather_logs(wanted, request, sender));
-        Ok(ReceiverStream::new(receiver))
+        tokio::spawn(self.clone().gather_logs(wanted, query, sender));
+        Ok(ReceiverStream::new(receiver).boxed())
     }
 
-    async fn gather_logs(
-        self,
-        wanted: Wanted,
-        request: LogsRequest,
-        sender: mpsc::Sender<Result<LogRecord, Status>>,
-    ) {
+    async fn gather_logs(self, wanted: Wanted, query: LogsQuery, sender: mpsc::Sender<LogRecord>) {
         let mut events = self.store.events();
         let mut known: BTreeSet<TaskId> = BTreeSet::new();
         let mut readers = tokio::task::JoinSet::new();
@@ -63,9 +57,9 @@ impl Control {
             while readers.try_join_next().is_some() {}
             let tasks = wanted.tasks(&self.store.read());
             for task in tasks.into_iter().filter(|task| known.insert(task.id.clone())) {
-                readers.spawn(self.clone().read_logs(task, request.clone(), sender.clone()));
+                readers.spawn(self.clone().read_logs(task, query.clone(), sender.clone()));
             }
-            if !request.follow || !wanted.may_grow() {
+            if !query.follow || !wanted.may_grow() {
                 while readers.join_next().await.is_some() {}
                 return;
             }
@@ -76,104 +70,81 @@ impl Control {
         }
     }
 
-    async fn read_logs(
-        self,
-        task: Arc<Task>,
-        request: LogsRequest,
-        sender: mpsc::Sender<Result<LogRecord, Status>>,
-    ) {
-        if let Err(e) = self.stream_logs(&task, &request, &sender).await {
-            let record = LogRecord { err: e.message().to_owned(), ..header(&task, "") };
+    async fn read_logs(self, task: Arc<Task>, query: LogsQuery, sender: mpsc::Sender<LogRecord>) {
+        if let Err(e) = self.stream_logs(&task, &query, &sender).await {
             // The reader may be gone.
-            let _ = sender.send(Ok(record)).await;
+            let _ = sender.send(record(&task, "", Err(e.to_string()))).await;
         }
     }
 
     async fn stream_logs(
         &self,
         task: &Task,
-        request: &LogsRequest,
-        sender: &mpsc::Sender<Result<LogRecord, Status>>,
-    ) -> Result<(), Status> {
-        let (node, mut client) = self.task_io(task).await?;
-        let call = TaskLogsRequest {
-            task_id: task.id.to_string(),
-            follow: request.follow,
-            tail: request.tail,
-        };
-        let mut lines = client.logs(call).await?.into_inner();
-        while let Some(line) = lines.message().await? {
-            let record = LogRecord {
-                time: line.time,
-                stream: line.stream,
-                line: line.line,
-                ..header(task, &node.description.hostname)
-            };
-            if sender.send(Ok(record)).await.is_err() {
+        query: &LogsQuery,
+        sender: &mpsc::Sender<LogRecord>,
+    ) -> Result<(), ApiError> {
+        let (node, mut io) = self.task_io(task).await?;
+        let mut lines = io.logs(&task.id, query.follow, query.tail).await?;
+        while let Some(line) = lines.try_next().await? {
+            if sender.send(record(task, &node.description.hostname, Ok(line))).await.is_err() {
                 break;
             }
         }
         Ok(())
     }
 
-    pub(super) async fn exec_now(
+    /// Runs a command in a task. When there is no more input, or nobody takes the output, it is ended.
+    pub async fn exec(
         &self,
-        mut input: Streaming<ExecInput>,
-    ) -> Result<Streaming<ExecOutput>, Status> {
-        let Some(ExecInput { input: Some(exec_input::Input::Start(mut start)) }) =
-            input.message().await?
-        else {
-            return Err(Status::invalid_argument("exec begins with what to run"));
-        };
+        task: &str,
+        exec: Exec,
+        input: BoxStream<'static, ExecInput>,
+    ) -> Result<BoxStream<'static, Result<ExecOutput, ApiError>>, ApiError> {
         self.barrier().await?;
-        let task = resolve::task(&self.store.read(), &start.task)?;
+        let task = resolve::task(&self.store.read(), task)?;
         if task.is_finished() {
             let state = task.status.state;
-            return Err(Status::failed_precondition(format!("task {} is {state}", task.name())));
+            return Err(ApiError::Precondition(format!("task {} is {state}", task.name())));
         }
-        let (_, mut client) = self.task_io(&task).await?;
-        start.task = task.id.to_string();
+        let (_, mut io) = self.task_io(&task).await?;
         let (to_node, from_client) = mpsc::channel(EXEC_QUEUE);
-        let first = ExecInput { input: Some(exec_input::Input::Start(start)) };
-        tokio::spawn(pass_on(first, input, to_node));
-        Ok(client.exec(ReceiverStream::new(from_client)).await?.into_inner())
+        tokio::spawn(pass_on(input, to_node));
+        io.exec(&task.id, exec, ReceiverStream::new(from_client)).await
     }
 }
 
 /// Hands the client's input to the node. When the client hangs up, so do we: the node ends the command.
-async fn pass_on(first: ExecInput, mut rest: Streaming<ExecInput>, node: mpsc::Sender<ExecInput>) {
-    let mut next = Some(first);
-    while let Some(input) = next {
+async fn pass_on(mut input: BoxStream<'static, ExecInput>, node: mpsc::Sender<ExecInput>) {
+    while let Some(input) = input.next().await {
         if node.send(input).await.is_err() {
             return;
         }
-        next = rest.message().await.ok().flatten();
     }
 }
 
-fn header(task: &Task, node: &str) -> LogRecord {
+fn record(task: &Task, node: &str, line: Result<LogLine, String>) -> LogRecord {
     LogRecord {
-        task_id: task.id.to_string(),
+        task_id: task.id.clone(),
         task_name: format!("{}.{}", task.service_name, task.slot),
         node: node.to_owned(),
-        ..LogRecord::default()
+        line,
     }
 }
 
 /// Whose logs.
 enum Wanted {
-    Service(swarm_model::ServiceId),
+    Service(ServiceId),
     Task(TaskId),
 }
 
 impl Wanted {
-    fn find(state: &State, name: &str) -> Result<Wanted, Status> {
+    fn find(state: &State, name: &str) -> Result<Wanted, ApiError> {
         if let Ok(service) = resolve::service(state, name) {
             return Ok(Wanted::Service(service.id.clone()));
         }
         match resolve::task(state, name) {
             Ok(task) => Ok(Wanted::Task(task.id.clone())),
-            Err(_) => Err(Status::not_found(format!("service or task {name} not found"))),
+            Err(_) => Err(ApiError::NotFound(format!("service or task {name} not found"))),
         }
     }
 
@@ -189,10 +160,7 @@ impl Wanted {
         matches!(self, Wanted::Service(_))
     }
 
-    async fn changed(
-        &self,
-        events: &mut tokio::sync::broadcast::Receiver<Arc<crate::replica::store::Applied>>,
-    ) {
+    async fn changed(&self, events: &mut broadcast::Receiver<Arc<Applied>>) {
         let Wanted::Service(id) = self else { return std::future::pending().await };
         while let Ok(applied) = events.recv().await {
             let concerned = |object: &Touched| matches!(object, Touched::Task(_, s) if s == id);

@@ -1,20 +1,18 @@
-//! `network create | ls | inspect | rm | prune`.
+//! Networks: created, listed, inspected, removed.
 
 use std::sync::Arc;
 
-use serde_json::json;
-use swarm_model::{DEFAULT_DRIVER, NetworkId, NetworkSpec, Node, overlap};
-use swarm_proto::control::{Changed, Document, Documents, InspectNetworkRequest};
+use swarm_model::{DEFAULT_DRIVER, Network, NetworkId, NetworkSpec, Node, Service, overlap};
 use swarm_state::{Change, Rejected, State};
-use tonic::Status;
 
-use super::{Control, document, resolve, shape, strict};
+use super::types::{Changed, Listed, NetworkDetails, NetworkPeer, NetworkService, NetworkTask};
+use super::{Api, resolve};
 use crate::clock;
 use crate::error::ApiError;
 
-impl Control {
-    pub(super) async fn create_network_now(&self, request: Document) -> Result<Changed, Status> {
-        let mut spec: NetworkSpec = strict::spec(&request.json, "network")?;
+impl Api {
+    /// Creates a network; warns of what will not work well.
+    pub async fn create_network(&self, mut spec: NetworkSpec) -> Result<Changed, ApiError> {
         if spec.driver.is_empty() {
             spec.driver = DEFAULT_DRIVER.to_owned();
         }
@@ -27,46 +25,40 @@ impl Control {
         Ok(Changed { id: id.to_string(), revision: outcome.revision, warnings })
     }
 
-    pub(super) async fn list_networks_now(&self) -> Result<Documents, Status> {
+    /// All networks.
+    pub async fn list_networks(&self) -> Listed<Arc<Network>> {
         let stale = self.freshen().await;
-        let state = self.store.read();
-        let json = state.networks().map(|network| document(&shape::network(network)));
-        Ok(Documents { json: json.collect(), stale })
+        Listed { items: self.store.read().networks().cloned().collect(), stale }
     }
 
-    pub(super) async fn inspect_network_now(
+    /// The network meant; `verbose`, with the services in it.
+    pub async fn inspect_network(
         &self,
-        request: InspectNetworkRequest,
-    ) -> Result<Document, Status> {
+        name: &str,
+        verbose: bool,
+    ) -> Result<NetworkDetails, ApiError> {
         self.barrier().await?;
-        let encrypted = resolve::network(&self.store.read(), &request.name)?.is_encrypted();
-        if encrypted && let Some(answer) = self.ask_leader(&request).await? {
-            return Ok(answer);
-        }
         let state = self.store.read();
-        let network = resolve::network(&state, &request.name)?;
-        let mut value = shape::network(&network);
-        value["Peers"] = shape::peers(&state, &network);
-        if network.is_encrypted() {
-            self.show_encryption(&state, &network, &mut value);
-        }
-        if request.verbose {
-            value["Services"] = shape::services(&state, &network);
-        }
-        Ok(Document { json: document(&value) })
+        let network = resolve::network(&state, name)?;
+        let services = verbose.then(|| services(&state, &network));
+        let (peers, encryption) = match network.is_encrypted() {
+            true => self.keys_of(&network).await.map(|(peers, keys)| (peers, Some(keys)))?,
+            false => (peers(&state, &network), None),
+        };
+        Ok(NetworkDetails { network, peers, services, encryption })
     }
 
-    pub(super) async fn remove_network_now(&self, name: &str) -> Result<Changed, Status> {
+    /// Removes a network.
+    pub async fn remove_network(&self, name: &str) -> Result<Changed, ApiError> {
         self.barrier().await?;
         let network = resolve::network(&self.store.read(), name)?;
         let change = Change::RemoveNetwork { id: network.id.clone() };
-        let outcome = self.proposer.propose_one(change).await?;
-        let (id, revision) = (network.id.to_string(), outcome.revision);
-        Ok(Changed { id, revision, warnings: vec![] })
+        let revision = self.proposer.propose_one(change).await?.revision;
+        Ok(Changed { id: network.id.to_string(), revision, warnings: vec![] })
     }
 
     /// Removes every network that nothing uses; answers with the names.
-    pub(super) async fn prune_networks_now(&self) -> Result<Documents, Status> {
+    pub async fn prune_networks(&self) -> Result<Vec<String>, ApiError> {
         self.barrier().await?;
         let unused: Vec<_> = {
             let state = self.store.read();
@@ -78,14 +70,54 @@ impl Control {
         let mut removed = Vec::new();
         for (network, result) in unused.iter().zip(self.proposer.propose(changes).await?) {
             match result {
-                Ok(_) => removed.push(document(&json!(network.spec.name))),
+                Ok(_) => removed.push(network.spec.name.clone()),
                 // Somebody began to use it, or removed it, meanwhile.
                 Err(Rejected::InUse(_) | Rejected::NotFound(_)) => {}
-                Err(e) => return Err(ApiError::from(e).into()),
+                Err(e) => return Err(e.into()),
             }
         }
-        Ok(Documents { json: removed, stale: String::new() })
+        Ok(removed)
     }
+}
+
+fn peers(state: &State, network: &Network) -> Vec<NetworkPeer> {
+    let nodes = state.carriers(&network.id);
+    nodes.filter_map(|id| state.node(id)).map(|node| peer(node, None)).collect()
+}
+
+/// A node as one that carries a network.
+pub(super) fn peer(node: &Node, keys: Option<String>) -> NetworkPeer {
+    let addr = node.description.data_path_addr.map(|addr| addr.to_string());
+    let addr = addr.unwrap_or_else(|| node.status.addr.clone());
+    NetworkPeer { hostname: node.description.hostname.clone(), addr, keys }
+}
+
+fn services(state: &State, network: &Network) -> Vec<NetworkService> {
+    let services = state.services_in(&network.id).filter(|service| !service.pending_delete);
+    let services = services.map(|service| {
+        let vip = service.endpoint.virtual_ips.iter().find(|v| v.network_id == network.id);
+        NetworkService {
+            name: service.spec.name.clone(),
+            vip: vip.map(|vip| vip.addr.addr()),
+            tasks: tasks(state, network, service),
+        }
+    });
+    services.collect()
+}
+
+fn tasks(state: &State, network: &Network, service: &Service) -> Vec<NetworkTask> {
+    let of_service = state.tasks_in(&network.id).filter(|task| task.service_id == service.id);
+    let tasks = of_service.filter_map(|task| {
+        let attachment = task.networks_attachments.iter().find(|a| a.network.id == network.id)?;
+        Some(NetworkTask {
+            id: task.id.clone(),
+            name: task.name(),
+            addr: attachment.addresses.first()?.addr(),
+            state: task.status.state,
+            host: state.node_of(task)?.description.data_path_addr,
+        })
+    });
+    tasks.collect()
 }
 
 /// What in a network's options will not work well.

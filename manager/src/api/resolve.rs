@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use swarm_model::{Network, Node, Service, Task};
 use swarm_state::State;
-use tonic::Status;
+
+use crate::error::ApiError;
 
 /// Picks the one object that `name` means: by id, else by name, else by the beginning of its id.
 fn pick<'a, T: 'a>(
@@ -13,26 +14,26 @@ fn pick<'a, T: 'a>(
     objects: impl Iterator<Item = &'a Arc<T>> + Clone,
     id: impl Fn(&T) -> &str,
     named: impl Fn(&T) -> bool,
-) -> Result<Arc<T>, Status> {
+) -> Result<Arc<T>, ApiError> {
     let one = |found: Vec<&Arc<T>>| match found.as_slice() {
         [] => None,
         [one] => Some(Ok(Arc::clone(one))),
-        many => Some(Err(Status::invalid_argument(format!(
+        many => Some(Err(ApiError::Ambiguous(format!(
             "{what} {name} is ambiguous ({} matches found): use the id",
             many.len()
         )))),
     };
     if name.is_empty() {
-        return Err(Status::invalid_argument(format!("the name of the {what} is empty")));
+        return Err(ApiError::Invalid(format!("the name of the {what} is empty")));
     }
     one(objects.clone().filter(|object| id(object) == name).collect())
         .or_else(|| one(objects.clone().filter(|object| named(object)).collect()))
         .or_else(|| one(objects.filter(|object| id(object).starts_with(name)).collect()))
-        .unwrap_or_else(|| Err(Status::not_found(format!("{what} {name} not found"))))
+        .unwrap_or_else(|| Err(ApiError::NotFound(format!("{what} {name} not found"))))
 }
 
 /// The service meant.
-pub(crate) fn service(state: &State, name: &str) -> Result<Arc<Service>, Status> {
+pub(crate) fn service(state: &State, name: &str) -> Result<Arc<Service>, ApiError> {
     if let Some(service) = state.service_named(name) {
         return Ok(Arc::clone(service));
     }
@@ -41,7 +42,7 @@ pub(crate) fn service(state: &State, name: &str) -> Result<Arc<Service>, Status>
 }
 
 /// The network meant.
-pub(crate) fn network(state: &State, name: &str) -> Result<Arc<Network>, Status> {
+pub(crate) fn network(state: &State, name: &str) -> Result<Arc<Network>, ApiError> {
     if let Some(network) = state.network_named(name) {
         return Ok(Arc::clone(network));
     }
@@ -50,13 +51,13 @@ pub(crate) fn network(state: &State, name: &str) -> Result<Arc<Network>, Status>
 }
 
 /// The node meant.
-pub(crate) fn node(state: &State, name: &str) -> Result<Arc<Node>, Status> {
+pub(crate) fn node(state: &State, name: &str) -> Result<Arc<Node>, ApiError> {
     let nodes: Vec<_> = state.nodes().collect();
     pick("node", name, nodes.into_iter(), |n| n.id.as_str(), |n| n.description.hostname == name)
 }
 
 /// The task meant: `web.1` is the one that runs, or else the last one that did, in that slot.
-pub(crate) fn task(state: &State, name: &str) -> Result<Arc<Task>, Status> {
+pub(crate) fn task(state: &State, name: &str) -> Result<Arc<Task>, ApiError> {
     if let Some(task) = state.task(&name.into()) {
         return Ok(Arc::clone(task));
     }

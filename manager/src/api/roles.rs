@@ -3,14 +3,11 @@
 use std::time::Duration;
 
 use swarm_model::{Node, NodeId, NodeRole};
-use swarm_proto::control::UpdateNodeRequest;
-use swarm_proto::control::control_client::ControlClient;
 use swarm_raft::Status as RaftStatus;
 use swarm_state::Change;
 use tokio::time::timeout;
-use tonic::Status;
 
-use super::Control;
+use super::Api;
 use crate::error::ApiError;
 use crate::members::health;
 
@@ -19,9 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the other managers may take to answer one that has just become the leader.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
-impl Control {
+impl Api {
     /// Makes a node a manager; returns warnings once it votes, or that it does not yet.
-    pub(super) async fn promote(&self, node: &Node) -> Result<Vec<String>, Status> {
+    pub(super) async fn promote(&self, node: &Node) -> Result<Vec<String>, ApiError> {
         let change = Change::SetNodeRole { id: node.id.clone(), role: NodeRole::Manager };
         let raft_id = self.proposer.propose_one(change).await?.raft_id;
         let hostname = &node.description.hostname;
@@ -34,7 +31,7 @@ impl Control {
         let votes = |status: &RaftStatus| status.voters.iter().any(|v| Some(v.id) == raft_id);
         match timeout(PATIENCE, status.wait_for(votes)).await {
             Ok(Ok(status)) => Ok(health::warnings(&status, &self.store.read())),
-            Ok(Err(_)) => Err(Status::unavailable("this manager is ending")),
+            Ok(Err(_)) => Err(ApiError::Unavailable("this manager is ending".into())),
             Err(_) => Ok(vec![format!(
                 "node {hostname} is not part of the quorum yet: it goes on trying, its log says what it waits for"
             )]),
@@ -42,20 +39,14 @@ impl Control {
     }
 
     /// Makes a manager a worker: it leaves the quorum. Returns warnings about those that are left.
-    pub(super) async fn demote(&self, node: &Node) -> Result<Vec<String>, Status> {
+    pub(super) async fn demote(&self, node: &Node) -> Result<Vec<String>, ApiError> {
         if node.manager_status.is_none() {
             return Ok(Vec::new());
         }
         // Only the leader knows who answers; and it is another one that demotes it.
         self.hand_over_to_demote(node).await?;
-        if let Some(leader) = self.other_leader()? {
-            let mut client = ControlClient::new(self.peers.channel(&leader)?);
-            let request = UpdateNodeRequest {
-                name: node.id.to_string(), // here `self` may mean another node
-                role: "worker".into(),
-                ..UpdateNodeRequest::default()
-            };
-            return client.update_node(request).await.map(|answer| answer.into_inner().warnings);
+        if let Some(mut leader) = self.other_leader()? {
+            return leader.demote(&node.id).await;
         }
         if node.is_manager() {
             self.check_quorum_without(node).await?;
@@ -75,7 +66,7 @@ impl Control {
     }
 
     /// If it is this manager that is to be demoted and it leads, another leads afterwards.
-    async fn hand_over_to_demote(&self, node: &Node) -> Result<(), Status> {
+    async fn hand_over_to_demote(&self, node: &Node) -> Result<(), ApiError> {
         let status = self.raft.status().borrow().clone();
         let is_this = node.manager_status.as_ref().is_some_and(|m| m.raft_id == status.id);
         let leads = status.leader.as_ref().is_some_and(|leader| leader.id == status.id);
@@ -83,11 +74,11 @@ impl Control {
             return Ok(());
         }
         self.check_quorum_without(node).await?;
-        Ok(self.raft.transfer_leadership(None).await.map_err(ApiError::from)?)
+        self.raft.transfer_leadership(None).await.map_err(ApiError::from)
     }
 
     /// Whether those left could go on without it. A leader that has just been elected has yet to hear from them.
-    async fn check_quorum_without(&self, node: &Node) -> Result<(), Status> {
+    async fn check_quorum_without(&self, node: &Node) -> Result<(), ApiError> {
         let Some(manager) = &node.manager_status else { return Ok(()) };
         let left = |status: &RaftStatus| {
             status.voters.iter().filter(|voter| voter.id != manager.raft_id).count()
@@ -103,13 +94,13 @@ impl Control {
         let (left, reachable) = (left(&status.borrow()), reachable(&status.borrow()));
         if left == 0 {
             let text = "attempting to demote the last manager of the swarm";
-            return Err(Status::failed_precondition(text));
+            return Err(ApiError::Precondition(text.into()));
         }
         let majority = left / 2 + 1;
         if reachable >= majority {
             return Ok(());
         }
-        Err(Status::failed_precondition(format!(
+        Err(ApiError::Precondition(format!(
             "demoting {} would lose the quorum: of the {left} managers left {majority} must be reachable, but {reachable} {}",
             node.description.hostname,
             if reachable == 1 { "is" } else { "are" },

@@ -1,89 +1,88 @@
-//! `service create | update | scale | ls | inspect | rm`.
+//! Services: created, updated, scaled, listed, inspected, removed.
 
-use swarm_model::{NetworkAttachmentConfig, ServiceId, ServiceSpec};
-use swarm_proto::control::{
-    Changed, Document, Documents, ScaleServiceRequest, UpdateServiceRequest,
-};
-use swarm_state::Change;
-use tonic::Status;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use super::{Control, document, resolve, shape, strict};
+use swarm_model::{NetworkAttachmentConfig, Service, ServiceId, ServiceSpec, Version};
+use swarm_state::{Change, State};
+
+use super::types::{Changed, Listed, ServiceOverview};
+use super::{Api, resolve};
 use crate::clock;
+use crate::error::ApiError;
 
-impl Control {
-    pub(super) async fn create_service_now(&self, request: Document) -> Result<Changed, Status> {
-        let mut spec: ServiceSpec = strict::spec(&request.json, "service")?;
+impl Api {
+    /// Creates a service. Without a name it is given one; networks may be meant by name.
+    pub async fn create_service(&self, mut spec: ServiceSpec) -> Result<Changed, ApiError> {
         if spec.name.is_empty() {
             spec.name = format!("service-{}", &clock::new_id::<ServiceId>().as_str()[15..]);
         }
-        swarm_model::service_spec(&spec).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        swarm_model::service_spec(&spec).map_err(|e| ApiError::Invalid(e.to_string()))?;
         self.resolve_networks(&mut spec).await?;
         if self.store.read().service_named(&spec.name).is_some() {
-            return Err(Status::already_exists(format!("service {} already exists", spec.name)));
+            return Err(ApiError::Exists(format!("service {} already exists", spec.name)));
         }
         self.pin_image(&mut spec).await?;
         let id: ServiceId = clock::new_id();
-        let change = Change::CreateService { id: id.clone(), spec: Box::new(spec) };
-        let outcome = self.proposer.propose_one(change).await?;
-        Ok(Changed { id: id.to_string(), revision: outcome.revision, warnings: vec![] })
+        self.change_service(&id, Change::CreateService { id: id.clone(), spec: Box::new(spec) })
+            .await
     }
 
-    pub(super) async fn update_service_now(
+    /// Replaces a service's spec, if it has not changed since `version`.
+    pub async fn update_service(
         &self,
-        request: UpdateServiceRequest,
-    ) -> Result<Changed, Status> {
-        self.barrier().await?;
-        let mut spec: ServiceSpec = strict::spec(&request.spec, "service")?;
-        let service = resolve::service(&self.store.read(), &request.name)?;
+        name: &str,
+        version: Version,
+        mut spec: ServiceSpec,
+    ) -> Result<Changed, ApiError> {
+        let service = self.inspect_service(name).await?;
         self.resolve_networks(&mut spec).await?;
         let before = &service.spec.task_template.container_spec.image;
         if spec.task_template.container_spec.image != *before {
             self.pin_image(&mut spec).await?;
         }
-        let change = Change::UpdateService {
-            id: service.id.clone(),
-            version: request.version,
-            spec: Box::new(spec),
-        };
-        let outcome = self.proposer.propose_one(change).await?;
-        Ok(Changed { id: service.id.to_string(), revision: outcome.revision, warnings: vec![] })
+        let (id, version) = (service.id.clone(), version.index);
+        self.change_service(
+            &service.id,
+            Change::UpdateService { id, version, spec: Box::new(spec) },
+        )
+        .await
     }
 
-    pub(super) async fn scale_service_now(
-        &self,
-        request: ScaleServiceRequest,
-    ) -> Result<Changed, Status> {
-        self.barrier().await?;
-        let service = resolve::service(&self.store.read(), &request.name)?;
-        let change = Change::ScaleService { id: service.id.clone(), replicas: request.replicas };
-        let outcome = self.proposer.propose_one(change).await?;
-        Ok(Changed { id: service.id.to_string(), revision: outcome.revision, warnings: vec![] })
+    /// Changes how many tasks are wanted, whatever else changed meanwhile.
+    pub async fn scale_service(&self, name: &str, replicas: u64) -> Result<Changed, ApiError> {
+        let service = self.inspect_service(name).await?;
+        let id = service.id.clone();
+        self.change_service(&service.id, Change::ScaleService { id, replicas }).await
     }
 
-    pub(super) async fn remove_service_now(&self, name: &str) -> Result<Changed, Status> {
-        self.barrier().await?;
-        let service = resolve::service(&self.store.read(), name)?;
-        let change = Change::RemoveService { id: service.id.clone() };
-        let outcome = self.proposer.propose_one(change).await?;
-        Ok(Changed { id: service.id.to_string(), revision: outcome.revision, warnings: vec![] })
+    /// Removes a service.
+    pub async fn remove_service(&self, name: &str) -> Result<Changed, ApiError> {
+        let service = self.inspect_service(name).await?;
+        self.change_service(&service.id, Change::RemoveService { id: service.id.clone() }).await
     }
 
-    pub(super) async fn list_services_now(&self) -> Result<Documents, Status> {
+    /// All services that are not being removed.
+    pub async fn list_services(&self) -> Listed<ServiceOverview> {
         let stale = self.freshen().await;
         let state = self.store.read();
         let listed = state.services().filter(|service| !service.pending_delete);
-        let json = listed.map(|s| document(&shape::service_with_status(&state, s))).collect();
-        Ok(Documents { json, stale })
+        Listed { items: listed.map(|service| overview(&state, service)).collect(), stale }
     }
 
-    pub(super) async fn inspect_service_now(&self, name: &str) -> Result<Document, Status> {
+    /// The service meant.
+    pub async fn inspect_service(&self, name: &str) -> Result<Arc<Service>, ApiError> {
         self.barrier().await?;
-        let service = resolve::service(&self.store.read(), name)?;
-        Ok(Document { json: document(&*service) })
+        resolve::service(&self.store.read(), name)
+    }
+
+    async fn change_service(&self, id: &ServiceId, change: Change) -> Result<Changed, ApiError> {
+        let revision = self.proposer.propose_one(change).await?.revision;
+        Ok(Changed { id: id.to_string(), revision, warnings: vec![] })
     }
 
     /// Networks are stored by id; users give names.
-    async fn resolve_networks(&self, spec: &mut ServiceSpec) -> Result<(), Status> {
+    async fn resolve_networks(&self, spec: &mut ServiceSpec) -> Result<(), ApiError> {
         if spec.task_template.networks.is_empty() {
             return Ok(());
         }
@@ -95,10 +94,20 @@ impl Control {
         Ok(())
     }
 
-    async fn pin_image(&self, spec: &mut ServiceSpec) -> Result<(), Status> {
+    async fn pin_image(&self, spec: &mut ServiceSpec) -> Result<(), ApiError> {
         let container = &mut spec.task_template.container_spec;
         let pinned = self.images.pin(container.image.clone()).await;
-        container.image = pinned.map_err(Status::invalid_argument)?;
+        container.image = pinned.map_err(ApiError::Invalid)?;
         Ok(())
     }
+}
+
+fn overview(state: &State, service: &Arc<Service>) -> ServiceOverview {
+    // A slot that is handed over has two tasks for a moment.
+    let running: BTreeSet<u64> = state
+        .tasks_of(&service.id)
+        .filter(|task| task.is_wanted() && state.runs(task))
+        .map(|task| task.slot)
+        .collect();
+    ServiceOverview { service: Arc::clone(service), running: running.len() as u64 }
 }

@@ -1,27 +1,28 @@
-//! `task ls | inspect`, `service ps`, `node ps`.
+//! Tasks: listed, inspected.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use swarm_model::{NodeId, ServiceId};
-use swarm_proto::control::{Document, Documents, ListTasksRequest};
-use tonic::Status;
+use swarm_model::{NodeId, ServiceId, Task};
 
-use super::{Control, document, resolve};
+use super::types::Listed;
+use super::{Api, resolve};
+use crate::error::ApiError;
 
-impl Control {
-    pub(super) async fn list_tasks_now(
+impl Api {
+    /// The tasks of any of these services that are on any of these nodes; of all, if none is named.
+    pub async fn list_tasks(
         &self,
-        request: ListTasksRequest,
-    ) -> Result<Documents, Status> {
+        services: &[String],
+        nodes: &[String],
+    ) -> Result<Listed<Arc<Task>>, ApiError> {
         let stale = self.freshen().await;
         let state = self.store.read();
-        let services: BTreeSet<ServiceId> = request
-            .services
+        let services: BTreeSet<ServiceId> = services
             .iter()
             .map(|name| resolve::service(&state, name).map(|service| service.id.clone()))
             .collect::<Result<_, _>>()?;
-        let nodes: BTreeSet<NodeId> = request
-            .nodes
+        let nodes: BTreeSet<NodeId> = nodes
             .iter()
             .map(|name| resolve::node(&state, &self.own_name(name)).map(|node| node.id.clone()))
             .collect::<Result<_, _>>()?;
@@ -30,12 +31,12 @@ impl Control {
                 && (nodes.is_empty()
                     || task.node_id.as_ref().is_some_and(|node| nodes.contains(node)))
         });
-        Ok(Documents { json: tasks.map(|task| document(&**task)).collect(), stale })
+        Ok(Listed { items: tasks.cloned().collect(), stale })
     }
 
-    pub(super) async fn inspect_task_now(&self, name: &str) -> Result<Document, Status> {
+    /// The task meant.
+    pub async fn inspect_task(&self, name: &str) -> Result<Arc<Task>, ApiError> {
         self.barrier().await?;
-        let task = resolve::task(&self.store.read(), name)?;
-        Ok(Document { json: document(&*task) })
+        resolve::task(&self.store.read(), name)
     }
 }

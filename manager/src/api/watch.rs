@@ -4,32 +4,57 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use swarm_model::{
     Node, NodeId, RestartCondition, Service, ServiceId, Task, TaskState, TaskStatus, UpdateState,
 };
-use swarm_proto::control::{Progress, SlotProgress};
 use swarm_raft::{Role, Status as RaftStatus};
 use swarm_state::{State, Touched};
 use tokio::sync::{broadcast, mpsc, watch};
-use tonic::Status;
+use tokio_stream::wrappers::ReceiverStream;
 
-use super::Control;
+use super::types::{Progress, SlotProgress};
+use super::{Api, resolve};
+use crate::error::ApiError;
 use crate::leader::agenda::rest;
 use crate::leader::fleet::Fleet;
 use crate::leader::plan::NodeFacts;
 use crate::replica::store::Store;
 
+/// News that may wait for a slow reader.
+const QUEUE: usize = 16;
+
 type Heard = BTreeMap<NodeId, NodeFacts>;
+
+impl Api {
+    /// Tells how far a service is from being as wanted with the change of that revision, until it is.
+    pub async fn watch_service(
+        &self,
+        name: &str,
+        revision: u64,
+    ) -> Result<BoxStream<'static, Result<Progress, ApiError>>, ApiError> {
+        if let Some(mut leader) = self.other_leader()? {
+            return leader.watch_service(name, revision).await;
+        }
+        self.barrier().await?;
+        let service = resolve::service(&self.store.read(), name)?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (store, fleet, id) = (self.store.clone(), self.fleet.clone(), service.id.clone());
+        tokio::spawn(follow(self.raft.status(), store, fleet, id, revision, sender));
+        Ok(ReceiverStream::new(receiver).boxed())
+    }
+}
 
 /// Follows a service until it is as wanted, will not be, nobody listens, or another manager leads: only
 /// the leader is told what is in force.
-pub(super) async fn follow(
+async fn follow(
     mut status: watch::Receiver<RaftStatus>,
     store: Store,
     fleet: Fleet,
     service: ServiceId,
     revision: u64,
-    listener: mpsc::Sender<Result<Progress, Status>>,
+    listener: mpsc::Sender<Result<Progress, ApiError>>,
 ) {
     let mut events = store.events();
     let mut heard = fleet.changes();
@@ -50,7 +75,7 @@ pub(super) async fn follow(
             changed = heard.changed() => if changed.is_err() { return },
             () = deposed(&mut status) => {
                 // The client asks again, and then another manager; unless it is gone.
-                let over = Status::unavailable("leadership changed meanwhile: try again");
+                let over = ApiError::Unavailable("leadership changed meanwhile: try again".into());
                 let _ = listener.send(Err(over)).await;
                 return;
             }
@@ -225,19 +250,6 @@ fn slots(tasks: &[&Arc<Task>]) -> Vec<SlotProgress> {
             message: task.status.remark().unwrap_or_default().to_owned(),
         })
         .collect()
-}
-
-impl Control {
-    /// The leader's address, if another manager leads: only it knows what is in force.
-    pub(super) fn other_leader(&self) -> Result<Option<String>, Status> {
-        let status = self.raft.status().borrow().clone();
-        match status.leader {
-            Some(leader) if leader.id == status.id => Ok(None),
-            Some(leader) => Ok(Some(leader.addr)),
-            None if status.role == Role::Removed => Err(self.proposer.no_leader().into()),
-            None => Err(Status::unavailable("the swarm has no leader now: try again")),
-        }
-    }
 }
 
 #[cfg(test)]
