@@ -4,7 +4,7 @@
 use swarm_raft::{MembershipError, ProposeError};
 use swarm_state::Rejected;
 
-/// A refusal or a failure.
+/// A refusal or a failure. What another manager answered may be of a coarser kind: see `transport/status.rs`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApiError {
     /// It is not as it must be; asked again it would be refused again.
@@ -40,7 +40,8 @@ pub enum ApiError {
     /// This node is no manager any more.
     #[error("{0}")]
     NotManager(String),
-    /// There is nobody to agree with, or to do it, now. It was not done, and may be tried again.
+    /// There is nobody to agree with, or to do it, now. It may be tried again; what was passed on to another node may have
+    /// been done.
     #[error("{0}")]
     Unavailable(String),
     /// Whether it was done is not known.
@@ -49,14 +50,18 @@ pub enum ApiError {
     /// What must not happen.
     #[error("{0}")]
     Internal(String),
-    /// Another node refused it, or was not reached, for a reason that is none of the above.
-    #[error("{text}")]
-    Elsewhere {
-        /// What gRPC calls it.
-        code: i32,
-        /// In words.
-        text: String,
-    },
+    /// Another node refuses it to this one.
+    #[error("{0}")]
+    Denied(String),
+    /// Another node did not answer in time.
+    #[error("{0}")]
+    TimedOut(String),
+    /// Another node was interrupted.
+    #[error("{0}")]
+    Cancelled(String),
+    /// Another node, of another version, does not know how.
+    #[error("{0}")]
+    Unsupported(String),
 }
 
 impl From<Rejected> for ApiError {

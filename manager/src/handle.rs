@@ -23,11 +23,6 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The manager's API.
-    pub fn api(&self) -> &Api {
-        &self.api
-    }
-
     /// The API over gRPC, for the local socket.
     pub fn control(&self) -> Control {
         Control::new(self.api.clone())

@@ -7,7 +7,7 @@
 //! - [`sessions`] tell each node its view, hear what became of its tasks, and bring to the leader how far nodes are;
 //! - [`members`] is about nodes themselves: how hosts join and leave, who may, who is missing;
 //! - [`api`] is what can be asked of a manager, as functions, and [`error`] why it refuses;
-//! - [`transport`] is that over gRPC.
+//! - `transport` is that over gRPC.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,7 @@ pub mod manager;
 pub mod members;
 pub mod replica;
 pub mod sessions;
-pub mod transport;
+mod transport;
 
 /// The random changes that the state's own tests are made of.
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::members::{health, probe};
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Api {
-    /// Has managers lock themselves, or not.
+    /// Switches autolock on or off.
     pub async fn set_autolock(&self, on: bool) -> Result<UnlockKeyInForce, ApiError> {
         let unlock_key = on.then(fresh);
         let had_key = self.unlock_key().await?.key.is_some();

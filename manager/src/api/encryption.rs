@@ -19,10 +19,11 @@ impl Api {
         Ok(Changed { revision, ..Changed::default() })
     }
 
-    /// The keys of an encrypted network, and how far each node that holds it is with them. Only the leader knows
-    /// which nodes have which.
+    /// The keys of an encrypted network, and how far each node that carries it is with them. Only the leader knows
+    /// which nodes have which: `state` is asked if this manager leads.
     pub(super) async fn keys_of(
         &self,
+        state: &State,
         network: &Network,
     ) -> Result<(Vec<NetworkPeer>, Encryption), ApiError> {
         if let Some(mut leader) = self.other_leader()? {
@@ -31,8 +32,7 @@ impl Api {
         let now = clock::now();
         let speaks = self.store.dialect().engine.feature_level;
         let facts = Facts { now, nodes: self.fleet.facts(), dead_after: DEAD_AFTER, speaks };
-        let state = self.store.read();
-        Ok((peers(&state, network, &facts), encryption(&state, &facts)))
+        Ok((peers(state, network, &facts), encryption(state, &facts)))
     }
 }
 
@@ -70,12 +70,7 @@ fn peers(state: &State, network: &Network, facts: &Facts) -> Vec<NetworkPeer> {
     let sending = state.key_ring().sending;
     let late: BTreeSet<&NodeId> =
         behind(state, facts, state.key_ring().sending_revision).map(|node| &node.id).collect();
-    let nodes = state.carriers(&network.id);
-    let peers = nodes.filter_map(|id| state.node(id)).map(|node| {
-        let keys = progress(node, late.contains(&node.id), sending);
-        networks::peer(node, Some(keys))
-    });
-    peers.collect()
+    networks::peers(state, network, |node| Some(progress(node, late.contains(&node.id), sending)))
 }
 
 /// How far a node is with the keys that are sent with.

@@ -19,8 +19,6 @@ use crate::transport::task_io::TaskIo;
 
 /// Log lines that may wait for a slow reader; then the nodes wait.
 const QUEUE: usize = 256;
-/// Pieces of a console's input that may wait for the node.
-const EXEC_QUEUE: usize = 16;
 
 impl Api {
     /// The node a task is on, and what it does with its tasks.
@@ -93,7 +91,8 @@ impl Api {
         Ok(())
     }
 
-    /// Runs a command in a task. When there is no more input, or nobody takes the output, it is ended.
+    /// Runs a command in a task. The end of `input` is the end of the command's input. The command is ended when nobody
+    /// takes its output any more.
     pub async fn exec(
         &self,
         task: &str,
@@ -107,18 +106,7 @@ impl Api {
             return Err(ApiError::Precondition(format!("task {} is {state}", task.name())));
         }
         let (_, mut io) = self.task_io(&task).await?;
-        let (to_node, from_client) = mpsc::channel(EXEC_QUEUE);
-        tokio::spawn(pass_on(input, to_node));
-        io.exec(&task.id, exec, ReceiverStream::new(from_client)).await
-    }
-}
-
-/// Hands the client's input to the node. When the client hangs up, so do we: the node ends the command.
-async fn pass_on(mut input: BoxStream<'static, ExecInput>, node: mpsc::Sender<ExecInput>) {
-    while let Some(input) = input.next().await {
-        if node.send(input).await.is_err() {
-            return;
-        }
+        io.exec(&task.id, exec, input).await
     }
 }
 

@@ -32,7 +32,7 @@ use crate::members::peers::Peers;
 use crate::replica::backup;
 use crate::replica::proposer::Proposer;
 use crate::replica::store::Store;
-use crate::transport::leader::Leader;
+use crate::transport::leader::LeaderClient;
 
 /// Checks that an image can be had before a service is made of it.
 pub trait Images: Send + Sync + 'static {
@@ -94,11 +94,11 @@ impl Api {
     }
 
     /// The leader, if another manager leads: only it knows what is in force, and only it changes the quorum.
-    fn other_leader(&self) -> Result<Option<Leader>, ApiError> {
+    fn other_leader(&self) -> Result<Option<LeaderClient>, ApiError> {
         let status = self.raft.status().borrow().clone();
         match status.leader {
             Some(leader) if leader.id == status.id => Ok(None),
-            Some(leader) => Ok(Some(Leader::new(self.peers.channel(&leader.addr)?))),
+            Some(leader) => Ok(Some(LeaderClient::new(self.peers.channel(&leader.addr)?))),
             None if status.role == Role::Removed => Err(self.proposer.no_leader()),
             None => {
                 let text = "the swarm has no leader now: try again";

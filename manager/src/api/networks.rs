@@ -42,8 +42,10 @@ impl Api {
         let network = resolve::network(&state, name)?;
         let services = verbose.then(|| services(&state, &network));
         let (peers, encryption) = match network.is_encrypted() {
-            true => self.keys_of(&network).await.map(|(peers, keys)| (peers, Some(keys)))?,
-            false => (peers(&state, &network), None),
+            true => {
+                self.keys_of(&state, &network).await.map(|(peers, keys)| (peers, Some(keys)))?
+            }
+            false => (peers(&state, &network, |_| None), None),
         };
         Ok(NetworkDetails { network, peers, services, encryption })
     }
@@ -80,16 +82,19 @@ impl Api {
     }
 }
 
-fn peers(state: &State, network: &Network) -> Vec<NetworkPeer> {
-    let nodes = state.carriers(&network.id);
-    nodes.filter_map(|id| state.node(id)).map(|node| peer(node, None)).collect()
-}
-
-/// A node as one that carries a network.
-pub(super) fn peer(node: &Node, keys: Option<String>) -> NetworkPeer {
-    let addr = node.description.data_path_addr.map(|addr| addr.to_string());
-    let addr = addr.unwrap_or_else(|| node.status.addr.clone());
-    NetworkPeer { hostname: node.description.hostname.clone(), addr, keys }
+/// The nodes that carry a network; `keys` says how far a node is with its keys.
+pub(super) fn peers(
+    state: &State,
+    network: &Network,
+    keys: impl Fn(&Node) -> Option<String>,
+) -> Vec<NetworkPeer> {
+    let nodes = state.carriers(&network.id).filter_map(|id| state.node(id));
+    let peers = nodes.map(|node| {
+        let addr = node.description.data_path_addr.map(|addr| addr.to_string());
+        let addr = addr.unwrap_or_else(|| node.status.addr.clone());
+        NetworkPeer { hostname: node.description.hostname.clone(), addr, keys: keys(node) }
+    });
+    peers.collect()
 }
 
 fn services(state: &State, network: &Network) -> Vec<NetworkService> {

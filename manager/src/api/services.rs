@@ -24,8 +24,7 @@ impl Api {
         }
         self.pin_image(&mut spec).await?;
         let id: ServiceId = clock::new_id();
-        self.change_service(&id, Change::CreateService { id: id.clone(), spec: Box::new(spec) })
-            .await
+        self.change_service(id, |id| Change::CreateService { id, spec: Box::new(spec) }).await
     }
 
     /// Replaces a service's spec, if it has not changed since `version`.
@@ -41,25 +40,22 @@ impl Api {
         if spec.task_template.container_spec.image != *before {
             self.pin_image(&mut spec).await?;
         }
-        let (id, version) = (service.id.clone(), version.index);
-        self.change_service(
-            &service.id,
-            Change::UpdateService { id, version, spec: Box::new(spec) },
-        )
-        .await
+        let version = version.index;
+        let update = |id| Change::UpdateService { id, version, spec: Box::new(spec) };
+        self.change_service(service.id.clone(), update).await
     }
 
     /// Changes how many tasks are wanted, whatever else changed meanwhile.
     pub async fn scale_service(&self, name: &str, replicas: u64) -> Result<Changed, ApiError> {
         let service = self.inspect_service(name).await?;
-        let id = service.id.clone();
-        self.change_service(&service.id, Change::ScaleService { id, replicas }).await
+        let scale = |id| Change::ScaleService { id, replicas };
+        self.change_service(service.id.clone(), scale).await
     }
 
     /// Removes a service.
     pub async fn remove_service(&self, name: &str) -> Result<Changed, ApiError> {
         let service = self.inspect_service(name).await?;
-        self.change_service(&service.id, Change::RemoveService { id: service.id.clone() }).await
+        self.change_service(service.id.clone(), |id| Change::RemoveService { id }).await
     }
 
     /// All services that are not being removed.
@@ -76,8 +72,12 @@ impl Api {
         resolve::service(&self.store.read(), name)
     }
 
-    async fn change_service(&self, id: &ServiceId, change: Change) -> Result<Changed, ApiError> {
-        let revision = self.proposer.propose_one(change).await?.revision;
+    async fn change_service(
+        &self,
+        id: ServiceId,
+        change: impl FnOnce(ServiceId) -> Change,
+    ) -> Result<Changed, ApiError> {
+        let revision = self.proposer.propose_one(change(id.clone())).await?.revision;
         Ok(Changed { id: id.to_string(), revision, warnings: vec![] })
     }
 

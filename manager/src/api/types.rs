@@ -13,13 +13,13 @@ use swarm_model::{
 pub struct Changed {
     /// The object's id; empty if it is the swarm.
     pub id: String,
-    /// The revision of the change; 0 if none was needed.
+    /// The revision of the change; 0 if there was none, or if it changed nothing but a node's role.
     pub revision: u64,
     /// What the user should know of it.
     pub warnings: Vec<String>,
 }
 
-/// A list, which is there without a quorum, too.
+/// A list. It is answered without a quorum, too.
 #[derive(Debug, Clone)]
 pub struct Listed<T> {
     /// What there is.
@@ -78,7 +78,7 @@ pub struct SlotProgress {
 pub struct NetworkDetails {
     /// The network.
     pub network: Arc<Network>,
-    /// The nodes that hold it.
+    /// The nodes that carry it.
     pub peers: Vec<NetworkPeer>,
     /// The services in it, if they were asked for.
     pub services: Option<Vec<NetworkService>>,
@@ -86,7 +86,7 @@ pub struct NetworkDetails {
     pub encryption: Option<Encryption>,
 }
 
-/// A node that holds a network.
+/// A node that carries a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetworkPeer {
     /// The node's host name.
@@ -256,7 +256,7 @@ pub struct TerminalSize {
     pub columns: u32,
 }
 
-/// What a running command is given. When there is no more of it, the command is ended.
+/// What a running command is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExecInput {
     /// Input.

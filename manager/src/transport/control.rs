@@ -28,7 +28,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// That of an API.
+    /// Serves an API.
     pub fn new(api: Api) -> Control {
         Control { api }
     }

@@ -7,22 +7,22 @@ use swarm_model::{ESP_CIPHER, Timestamp};
 use crate::api::types::{Encryption, NetworkPeer, SendingKey};
 use crate::clock;
 
-/// The part of `network inspect` that only the leader knows.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
+/// The part of `network inspect` that only the leader knows. A leader of another version may tell more, or less.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub(super) struct Told {
     pub(super) peers: Vec<Peer>,
     pub(super) encryption: Document,
 }
 
 /// One of `Peers`.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub(super) struct Peer {
     name: String,
     #[serde(rename = "IP")]
     ip: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     keys: Option<String>,
 }
 
@@ -38,15 +38,15 @@ impl Peer {
 }
 
 /// `Encryption`
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
 pub(super) struct Document {
     cipher: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     key_generation: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     key_created_at: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     key_age: Option<String>,
     rotation: String,
 }

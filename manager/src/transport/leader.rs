@@ -14,11 +14,11 @@ use crate::api::types::{Changed, Encryption, NetworkPeer, Progress};
 use crate::error::ApiError;
 
 /// The leader, to be asked. Nodes are named by id: `self` would mean another one there.
-pub(crate) struct Leader(ControlClient<Channel>);
+pub(crate) struct LeaderClient(ControlClient<Channel>);
 
-impl Leader {
-    pub(crate) fn new(channel: Channel) -> Leader {
-        Leader(ControlClient::new(channel))
+impl LeaderClient {
+    pub(crate) fn new(channel: Channel) -> LeaderClient {
+        LeaderClient(ControlClient::new(channel))
     }
 
     /// Takes a manager that is lost for good out of the quorum, and removes its node.
@@ -48,7 +48,7 @@ impl Leader {
         Ok(news.map(|told| told.map(Progress::from).map_err(ApiError::from)).boxed())
     }
 
-    /// The keys of an encrypted network, and how far each node that holds it is with them.
+    /// The keys of an encrypted network, and how far each node that carries it is with them.
     pub(crate) async fn keys_of(
         &mut self,
         network: &NetworkId,

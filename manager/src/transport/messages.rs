@@ -1,4 +1,4 @@
-//! Messages of the control API that are no documents, from and to domain types.
+//! Messages of the control API that are no documents, and the words in them, from and to domain types.
 
 use swarm_model::{Availability, NodeRole};
 use swarm_proto::control as wire;
@@ -121,7 +121,7 @@ pub(super) fn node_update(
     Ok((name, update))
 }
 
-/// What is empty stays as it is.
+/// The word, unless it is empty: then nothing is to change.
 fn given(word: &str) -> Option<&str> {
     Some(word).filter(|word| !word.is_empty())
 }

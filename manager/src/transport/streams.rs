@@ -57,7 +57,7 @@ pub(super) async fn exec_of(
     Ok((task, exec, rest.boxed()))
 }
 
-/// None of what is not known here, or is out of place.
+/// None for a message that this version does not know, or that is out of place.
 fn given(message: wire::ExecInput) -> Option<ExecInput> {
     match message.input? {
         exec_input::Input::Stdin(bytes) => Some(ExecInput::Stdin(bytes)),
@@ -97,7 +97,7 @@ impl From<ExecOutput> for wire::ExecOutput {
     }
 }
 
-/// None of what is not known here.
+/// None for a message that this version does not know.
 pub(super) fn output(message: wire::ExecOutput) -> Option<ExecOutput> {
     Some(match message.output? {
         exec_output::Output::Stdout(bytes) => ExecOutput::Stdout(bytes),

@@ -1,5 +1,8 @@
 //! The node that a task runs on, for the manager that is asked for the task's log or to run a command in it.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt, future};
 use swarm_model::TaskId;
@@ -11,6 +14,18 @@ use tonic::transport::Channel;
 use super::streams;
 use crate::api::types::{Exec, ExecInput, ExecOutput, LogLine};
 use crate::error::ApiError;
+
+/// What a command is sent. A type of its own, since the compiler does not see that a future which sends a boxed stream is
+/// `Send` (rust-lang/rust#100013).
+struct Inputs(BoxStream<'static, wire::ExecInput>);
+
+impl Stream for Inputs {
+    type Item = wire::ExecInput;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(context)
+    }
+}
 
 /// A node, to be asked of its tasks.
 pub(crate) struct TaskIo(TaskIoClient<Channel>);
@@ -37,10 +52,11 @@ impl TaskIo {
         &mut self,
         task: &TaskId,
         exec: Exec,
-        input: impl Stream<Item = ExecInput> + Send + 'static,
+        input: BoxStream<'static, ExecInput>,
     ) -> Result<BoxStream<'static, Result<ExecOutput, ApiError>>, ApiError> {
         let start = streams::start(task.to_string(), exec);
         let input = stream::iter([start]).chain(input.map(wire::ExecInput::from));
+        let input = Inputs(input.boxed());
         let outputs = self.0.exec(input).await?.into_inner();
         let outputs = outputs.filter_map(|output| {
             future::ready(match output {
