@@ -177,7 +177,8 @@ impl method::Table for Table {
 /// The VIP is the namespace's own address, so IPVS sees its packets in `input`, after ours: what established
 /// connections send passes `refused`, which takes TCP's first packets only. IPVS refuses UDP itself, by ICMP, and would
 /// TCP, but the kernel limits the rate of ICMP. What IPVS does not know, as the other ports of a VIP in `limited`, it
-/// leaves to the namespace: so that is refused before. Masqueraded packets come back by the bridge through `forward`.
+/// leaves to the namespace: so that is refused before, in a chain that packets for other VIPs do not pass. Masqueraded
+/// packets come back by the bridge through `forward`.
 fn skeleton(gateway: Ipv4Addr) -> String {
     format!(
         "table ip swarm {{
@@ -200,12 +201,15 @@ fn skeleton(gateway: Ipv4Addr) -> String {
     type filter hook prerouting priority mangle; policy accept;
     meta l4proto {{ tcp, udp }} meta mark set ip daddr map @marks
   }}
+  chain limited {{
+    meta l4proto {{ tcp, udp }} ip daddr . meta l4proto . th dport @ports accept
+    meta l4proto tcp reject with tcp reset
+    meta l4proto udp reject with icmp type port-unreachable
+  }}
   chain input {{
     type filter hook input priority filter; policy accept;
     ip daddr @refused tcp flags & (fin | syn | rst | ack) == syn reject with tcp reset
-    meta l4proto {{ tcp, udp }} ip daddr . meta l4proto . th dport @ports accept
-    ip daddr @limited meta l4proto tcp reject with tcp reset
-    ip daddr @limited meta l4proto udp reject with icmp type port-unreachable
+    ip daddr @limited jump limited
   }}
   chain postrouting {{
     type nat hook postrouting priority srcnat; policy accept;
