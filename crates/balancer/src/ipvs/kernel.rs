@@ -1,6 +1,10 @@
 //! IPVS of the calling thread's namespace: carrying steps out, listing what there is, and the sysctls.
 
-use std::{fs, net::SocketAddr, num::NonZeroU32};
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
+};
 
 use ipvs_rs::{Destination, Family, Forwarding, Service, ServiceKey};
 use tokio::runtime::{Builder, Runtime};
@@ -184,11 +188,15 @@ fn path(name: &str) -> String {
     format!("/proc/sys/net/ipv4/vs/{name}")
 }
 
-/// Proves that the kernel has all that this module uses.
+/// Proves that the kernel takes services of every kind, the scheduler and the sysctls. Backends are left out: the kernel
+/// takes none in a namespace without addresses.
 pub(super) fn probe() -> Result<()> {
     let mut kernel = Kernel::open()?;
-    // No backend: the kernel takes none in a namespace without addresses.
-    kernel.step(Step::AddService(ServiceKey::mark(Family::V4, NonZeroU32::MIN)))?;
+    let vip = Ipv4Addr::new(192, 0, 2, 1);
+    let by_mark = ServiceKey::mark(Family::V4, NonZeroU32::MIN);
+    for key in [by_mark, ServiceKey::tcp((vip, 80)), ServiceKey::udp((vip, 80))] {
+        kernel.carry_out(&[Step::AddService(key), Step::DeleteService(key)])?;
+    }
     set_sysctls()
 }
 
