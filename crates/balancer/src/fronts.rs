@@ -80,22 +80,22 @@ impl Fronts {
         }
     }
 
-    /// As [`crate::method::Table::stranded_by`].
+    /// Who answers the connections that a change to `new` leaves behind, [`Fronts::disowns`] to judge.
     pub(crate) fn stranded_by(&self, new: &Self) -> Answerers {
         let lost = self.0.iter().flat_map(|(front, old)| {
             let kept = new.0.get(front).filter(|kept| kept.target == old.target);
             let stays = move |addr: &&Ipv4Addr| kept.is_some_and(|k| k.backends.contains(*addr));
             old.backends.iter().filter(move |addr| !stays(addr)).copied()
         });
-        // Before a service came, or its first backend, its VIP may have been tracked as the namespace's own address.
+        // What came for a front before it took connections may have been tracked as the namespace's own.
         let takes = |front: &Front| self.0.get(front).is_some_and(|behind| behind.takes);
         let first = new.0.iter().filter(|(front, behind)| behind.takes && !takes(front));
         Answerers::These(lost.chain(first.map(|(front, _)| front.vip())).collect())
     }
 
-    /// As [`crate::method::Table::disowns`], of a connection that was balanced, or was not: whether it goes to what is no
-    /// backend (any more), or was taken for one of the namespace itself where a service takes connections now. The
-    /// namespace has no other destination NAT.
+    /// Whether a tracked connection contradicts what should be programmed. A balanced connection is disowned if no backend
+    /// of its front has the address and port that answer it. Any other is disowned if its front takes connections now: it
+    /// was tracked as the namespace's own. The namespace has no other destination NAT.
     pub(crate) fn disowns(&self, entry: &Entry, balanced: bool) -> bool {
         let behind = self.behind(entry);
         if balanced {

@@ -1,22 +1,15 @@
 //! What the engines differ in. [`crate::worker`] has what they do alike.
 
-use crate::{
-    Kind, Network, Result,
-    netlink::{Answerers, Entry},
-    nft::Nft,
-};
+use crate::{Kind, Network, Result, fronts::Fronts, netlink::Entry, nft::Nft};
 
-/// What a network should hold in the kernel, in an engine's terms, and which tracked connections may exist beside it.
+/// What a network should hold in the kernel, in an engine's terms.
 pub(crate) trait Table: Sized + PartialEq + Send + 'static {
     /// # Errors
     /// [`crate::Error::Invalid`] for a network that contradicts itself.
     fn of(network: &Network) -> Result<Self>;
 
-    /// Who answers the connections that a change from this table to `new` leaves behind, [`Table::disowns`] to judge.
-    fn stranded_by(&self, new: &Self) -> Answerers;
-
-    /// Whether a tracked connection contradicts this table.
-    fn disowns(&self, entry: &Entry) -> bool;
+    /// Which tracked connections may exist beside it.
+    fn fronts(&self) -> &Fronts;
 }
 
 /// What a change did.

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use crate::{
     Changes, Repaired, Result,
     method::{Done, Method, Table},
-    netlink::{Answerers, drop_connections, following, generation},
+    netlink::{Answerers, Entry, drop_connections, following, generation},
     nft::{self, Nft},
 };
 
@@ -115,7 +115,7 @@ impl<M: Method> Worker<'_, M> {
         held: Programmed<M::Table>,
         wanted: M::Table,
     ) -> Result<Changes> {
-        let stranded = held.table.stranded_by(&wanted);
+        let stranded = held.table.fronts().stranded_by(wanted.fronts());
         let done = match method.change(self.nft, &held.table, &wanted) {
             Ok(done) => done,
             Err(error) => {
@@ -158,8 +158,9 @@ impl<M: Method> Worker<'_, M> {
         let Some(programmed) = self.memory.as_ref() else {
             return Ok(0);
         };
-        let table = &programmed.table;
-        let dropped = drop_connections(suspects, |entry| table.disowns(entry));
+        let fronts = programmed.table.fronts();
+        let disowned = |entry: &Entry| fronts.disowns(entry, M::has_balanced(entry));
+        let dropped = drop_connections(suspects, disowned);
         if dropped.is_err() {
             // The table is right, the connections are not: a rebuild looks at them again.
             *self.memory = None;

@@ -61,7 +61,9 @@ impl Method for Ipvs {
         let steps = Steps::between(&from.services, &to.services);
         let statements = from.statements_to(to);
         // Milliseconds after a backend is deleted the kernel ends its connections itself, and we could not count them.
-        let connections = drop_connections(&from.stranded_by(to), |entry| to.disowns(entry))?;
+        let stranded = from.fronts().stranded_by(to.fronts());
+        let disowned = |entry: &Entry| to.fronts().disowns(entry, Self::has_balanced(entry));
+        let connections = drop_connections(&stranded, disowned)?;
         self.carry_out(nft, &steps, &statements)?;
         let operations = steps.len() + statements.len();
         Ok(Done { operations, committed: !statements.is_empty(), connections })

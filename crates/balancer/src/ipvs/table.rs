@@ -13,7 +13,6 @@ use crate::{
     Network, Ports, Protocol, Result, VirtualService,
     fronts::{Front, Fronts},
     method,
-    netlink::{Answerers, Entry},
 };
 
 /// A service's firewall mark.
@@ -36,7 +35,7 @@ pub(crate) struct Table {
     local: BTreeSet<Ipv4Addr>,
     /// IPVS's part, the draining backends too.
     pub(super) services: Services,
-    /// In neither: it judges tracked connections.
+    /// In neither nftables nor IPVS: they tell which tracked connections may exist.
     fronts: Fronts,
 }
 
@@ -163,12 +162,8 @@ impl method::Table for Table {
         Ok(table)
     }
 
-    fn stranded_by(&self, new: &Self) -> Answerers {
-        self.fronts.stranded_by(&new.fronts)
-    }
-
-    fn disowns(&self, entry: &Entry) -> bool {
-        self.fronts.disowns(entry, entry.balanced_elsewhere())
+    fn fronts(&self) -> &Fronts {
+        &self.fronts
     }
 }
 

@@ -13,7 +13,6 @@ use crate::{
     Network, Ports, Result, VirtualService,
     fronts::{Front, Fronts},
     method,
-    netlink::{Answerers, Entry},
 };
 
 /// What the kernel's `table ip swarm` of a network holds, and which connections may exist beside it.
@@ -31,8 +30,8 @@ pub(crate) struct Table {
     pub(super) refused: BTreeSet<Ipv4Addr>,
     /// Backends that run here.
     pub(super) local: BTreeSet<Ipv4Addr>,
-    /// Not in the table: it judges tracked connections.
-    pub(super) fronts: Fronts,
+    /// Not in the table: they tell which tracked connections may exist.
+    fronts: Fronts,
 }
 
 impl Table {
@@ -121,12 +120,8 @@ impl method::Table for Table {
         Ok(Self::of_valid(&network.checked()?))
     }
 
-    fn stranded_by(&self, new: &Self) -> Answerers {
-        self.fronts.stranded_by(&new.fronts)
-    }
-
-    fn disowns(&self, entry: &Entry) -> bool {
-        self.fronts.disowns(entry, entry.dnat)
+    fn fronts(&self) -> &Fronts {
+        &self.fronts
     }
 }
 

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::method::Table as _;
-use crate::{Backend, PortMap, Protocol};
+use crate::{
+    Backend, PortMap, Protocol,
+    netlink::{Answerers, Entry},
+};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -187,7 +189,7 @@ proptest! {
         }
         let (table, same) = (Table::of_valid(&network), Table::of_valid(&shuffled));
         prop_assert!(table.steps_to(&same).is_empty());
-        prop_assert!(table.stranded_by(&same).are_none());
+        prop_assert!(table.fronts.stranded_by(&same.fronts).are_none());
     }
 
     #[test]
@@ -205,11 +207,11 @@ proptest! {
     #[test]
     fn no_connection_outlives_its_backend(old in networks(), new in networks()) {
         let (before, after) = (Table::of_valid(&old), Table::of_valid(&new));
-        let Answerers::These(suspects) = before.stranded_by(&after) else { unreachable!("named ones only") };
+        let Answerers::These(suspects) = before.fronts.stranded_by(&after.fronts) else { unreachable!("named ones only") };
         let made = connections(&new);
         for entry in connections(&old) {
             let kept = made.contains(&entry);
-            prop_assert_eq!(after.disowns(&entry), !kept, "{:?}", entry);
+            prop_assert_eq!(after.fronts.disowns(&entry, true), !kept, "{:?}", entry);
             prop_assert!(kept || suspects.contains(&entry.answerer), "{:?}", entry);
         }
     }
@@ -269,14 +271,10 @@ fn connections_of_the_namespace_itself_are_left_alone() {
     };
     let table = Table::of_valid(&network);
     let plain = |destination: [u8; 4], protocol| {
-        let mut entry = Entry::balanced(destination.into(), destination.into(), protocol);
-        entry.dnat = false;
-        entry
+        Entry::balanced(destination.into(), destination.into(), protocol)
     };
-    assert!(
-        !table.disowns(&plain([10, 0, 1, 2], 1)),
-        "echo to the VIP is answered by the namespace"
-    );
-    assert!(!table.disowns(&plain([10, 0, 1, 11], TCP)), "a direct call to a task");
-    assert!(table.disowns(&plain([10, 0, 1, 2], UDP)), "a flow older than the service");
+    let disowns = |entry: Entry| table.fronts.disowns(&entry, false);
+    assert!(!disowns(plain([10, 0, 1, 2], 1)), "echo to the VIP is answered by the namespace");
+    assert!(!disowns(plain([10, 0, 1, 11], TCP)), "a direct call to a task");
+    assert!(disowns(plain([10, 0, 1, 2], UDP)), "a flow older than the service");
 }
