@@ -15,7 +15,7 @@ pub struct Changes {
     pub operations: usize,
     /// The network's state was replaced as a whole, since what the kernel held was unknown or had been changed.
     pub rebuilt: bool,
-    /// Tracked connections deleted because their backend is gone.
+    /// Tracked connections deleted because they contradict what is programmed.
     pub connections: usize,
 }
 
@@ -48,6 +48,9 @@ pub enum Kind {
 /// - A port that is none of the service's, and any whose backends are all draining or gone, refuses new connections at
 ///   once (TCP reset, ICMP port unreachable).
 /// - A backend of weight 0 keeps its established connections; removing a backend deletes them, so that UDP flows move.
+/// - A port that is no longer named, or leads elsewhere, ends its connections, those to draining backends too. Between
+///   [`Ports::All`](crate::Ports::All) and the same port named, led to itself, nftables keeps connections, IPVS ends
+///   them.
 /// - ICMP echo to a VIP is left to the namespace, which owns the address.
 ///
 /// Calls for different networks run in parallel; calls for one network run one after another, in no promised order, so

@@ -188,7 +188,7 @@ pub(crate) fn drop_connections(
     }
     Netfilter::open()
         .and_then(|socket| socket.delete_connections(answerers, stale))
-        .map_err(failed("delete the tracked connections of gone backends"))
+        .map_err(failed("delete tracked connections that contradict what is programmed"))
 }
 
 fn failed(action: &'static str) -> impl Fn(io::Error) -> Error {

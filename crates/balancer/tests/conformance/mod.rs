@@ -51,7 +51,8 @@ macro_rules! conformance {
                 one_change_among_a_thousand_services_is_small, networks_are_programmed_side_by_side,
                 a_dropped_call_is_carried_out;
             ports: named_ports_are_balanced_and_the_others_refused, a_draining_backend_keeps_its_named_ports,
-                named_ports_change_one_by_one, a_service_comes_to_name_its_ports;
+                named_ports_change_one_by_one, a_port_that_is_no_longer_named_ends_its_connections,
+                a_service_comes_to_name_its_ports;
             drift: a_wrecked_state_is_repaired_by_the_audit, a_wrecked_state_is_repaired_by_the_next_change,
                 a_quiet_audit_changes_nothing, a_restarted_daemon_keeps_connections,
                 a_restarted_daemon_ends_what_ended_meanwhile, a_new_namespace_at_the_same_path_is_programmed,

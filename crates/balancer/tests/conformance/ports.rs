@@ -148,6 +148,25 @@ pub(crate) async fn named_ports_change_one_by_one(subject: &Subject) {
     assert_eq!(kept.talk().unwrap().port, 8080, "what did not change");
 }
 
+pub(crate) async fn a_port_that_is_no_longer_named_ends_its_connections(subject: &Subject) {
+    let segment = Segment::new("n");
+    let [client, a, b] = segment.tasks([10, 11, 12]);
+    let _servers = [&a, &b].map(servers);
+    let balancer = (subject.start)();
+    balancer.program(&web(&segment, &named(), vec![a.backend()])).await.unwrap();
+    let [mut kept, mut lost] = [80, 443].map(|port| Call::open(&client, VIP, port).unwrap().0);
+    let draining = vec![a.draining(), b.backend()];
+    balancer.program(&web(&segment, &named(), draining.clone())).await.unwrap();
+    assert_eq!(lost.talk().unwrap().from, a.addr, "a draining backend");
+
+    let fewer = web(&segment, &only(&[(Tcp, 80, 8080)]), draining);
+    let changes = balancer.program(&fewer).await.unwrap();
+    assert!(!changes.rebuilt && changes.connections >= 1, "{changes:?}");
+    let error = lost.talk().expect_err("no longer named");
+    assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "at once, not after a time-out");
+    assert_eq!(kept.talk().unwrap().from, a.addr, "what did not change");
+}
+
 pub(crate) async fn a_service_comes_to_name_its_ports(subject: &Subject) {
     let segment = Segment::new("n");
     let [client, a] = segment.tasks([10, 11]);
