@@ -93,9 +93,9 @@ impl Fronts {
         Answerers::These(lost.chain(first.map(|(front, _)| front.vip())).collect())
     }
 
-    /// Whether a tracked connection contradicts what should be programmed. A balanced connection is disowned if no backend
-    /// of its front has the address and port that answer it. Any other is disowned if its front takes connections now: it
-    /// was tracked as the namespace's own. The namespace has no other destination NAT.
+    /// Whether a tracked connection contradicts what should be programmed. A balanced connection is disowned if no
+    /// backend of its front has the address and port that answer it. Any other is disowned if its front takes
+    /// connections now: it was tracked as the namespace's own. The namespace has no other destination NAT.
     pub(crate) fn disowns(&self, entry: &Entry, balanced: bool) -> bool {
         let behind = self.behind(entry);
         if balanced {

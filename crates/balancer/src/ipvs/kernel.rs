@@ -188,8 +188,8 @@ fn path(name: &str) -> String {
     format!("/proc/sys/net/ipv4/vs/{name}")
 }
 
-/// Proves that the kernel takes services of every kind, the scheduler and the sysctls. Backends are left out: the kernel
-/// takes none in a namespace without addresses.
+/// Proves that the kernel takes services of every kind, the scheduler and the sysctls. Backends are left out: the
+/// kernel takes none in a namespace without addresses.
 pub(super) fn probe() -> Result<()> {
     let mut kernel = Kernel::open()?;
     let vip = Ipv4Addr::new(192, 0, 2, 1);

@@ -65,7 +65,7 @@ impl Table {
         self.local
             .extend(backends.iter().filter(|backend| backend.local).map(|backend| backend.addr));
         for (front, target) in service.fronts() {
-            let key = self.key(front, service.mark.and_then(Mark::new))?;
+            let key = self.let_through(front, service.mark.and_then(Mark::new))?;
             let port = target.map_or(0, |(_, port)| port);
             let weights = backends
                 .iter()
@@ -76,8 +76,9 @@ impl Table {
         Some(())
     }
 
-    /// Whereby IPVS knows what nftables lets through to it.
-    fn key(&mut self, front: Front, mark: Option<Mark>) -> Option<ServiceKey> {
+    /// Has nftables let what comes for a front through to IPVS; the key of the service that takes it there. None if the
+    /// mark is missing that it needs.
+    fn let_through(&mut self, front: Front, mark: Option<Mark>) -> Option<ServiceKey> {
         match front {
             Front::All(vip) => {
                 self.marks.insert(vip, mark?);

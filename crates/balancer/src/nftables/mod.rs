@@ -1,5 +1,6 @@
-//! The engine on nftables: verdict maps lead each VIP, or each of its ports that is balanced, to its service's chain, where
-//! `numgen` gives every backend its turn and NAT does the rest. Needs the `nft` command; writes to it, and decides nothing by what it prints.
+//! The engine on nftables: verdict maps lead each VIP, or each of its ports that is balanced, to its service's chain,
+//! where `numgen` gives every backend its turn and NAT does the rest. Needs the `nft` command; writes to it, and
+//! decides nothing by what it prints.
 //!
 //! - `table`: the table that a network should have, and the statements from one table to another.
 //! - `statement`: those statements' text.

@@ -15,6 +15,7 @@ const MAX_COMMENT: usize = 100;
 pub(super) struct Chain {
     /// The service's name, for people.
     pub(super) name: String,
+    /// The port that backends are called on, and the only protocol that is led here; none if calls keep their port.
     pub(super) target: Target,
     /// Backends in the order of their turns; not empty.
     pub(super) slots: Vec<Ipv4Addr>,
