@@ -168,7 +168,7 @@ fn is_identifier(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{PortMap, Protocol};
+    use crate::{Protocol::Udp, ports::only};
 
     fn service(id: &str, vip: [u8; 4]) -> VirtualService {
         let backend = Backend { addr: [10, 0, 0, 9].into(), weight: 1, local: true };
@@ -192,15 +192,6 @@ mod tests {
         network.validate().expect("valid before the change");
         change(&mut network);
         network.validate().expect_err("invalid after the change").to_string()
-    }
-
-    fn only(ports: &[(u16, u16)]) -> Ports {
-        let map = |(port, target): &(u16, u16)| PortMap {
-            protocol: Protocol::Udp,
-            port: *port,
-            target: *target,
-        };
-        Ports::Only(ports.iter().map(map).collect())
     }
 
     #[test]
@@ -240,15 +231,15 @@ mod tests {
                 "network n: backend fd00::9 is IPv6, which is not served yet",
             ),
             (
-                reason(|n| n.services[0].ports = only(&[(80, 8080), (80, 8081)])),
+                reason(|n| n.services[0].ports = only(&[(Udp, 80, 8080), (Udp, 80, 8081)])),
                 "network n: service a lists port 80/udp twice",
             ),
             (
-                reason(|n| n.services[0].ports = only(&[(80, 0)])),
+                reason(|n| n.services[0].ports = only(&[(Udp, 80, 0)])),
                 "network n: service a leads port 80/udp to port 0: 0 is none",
             ),
             (
-                reason(|n| n.services[0].ports = only(&[(0, 80)])),
+                reason(|n| n.services[0].ports = only(&[(Udp, 0, 80)])),
                 "network n: service a leads port 0/udp to port 80: 0 is none",
             ),
         ];

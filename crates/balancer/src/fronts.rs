@@ -115,7 +115,7 @@ impl Fronts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Backend;
+    use crate::{Backend, ports::only};
 
     const TCP: u8 = 6;
     const UDP: u8 = 17;
@@ -139,10 +139,6 @@ mod tests {
             backends: backends.iter().map(backend).collect(),
         });
         fronts
-    }
-
-    fn tcp(port: u16, target: u16) -> Ports {
-        Ports::Only(vec![PortMap { protocol: Protocol::Tcp, port, target }])
     }
 
     fn connection(port: u16, answerer: (Ipv4Addr, u16), protocol: u8) -> Entry {
@@ -173,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_connection_is_of_its_port_and_target_alone() {
-        let now = fronts(tcp(80, 8080), &[(A, 1)]);
+        let now = fronts(only(&[(Protocol::Tcp, 80, 8080)]), &[(A, 1)]);
         assert!(!now.disowns(&connection(80, (A, 8080), TCP), true));
         assert!(now.disowns(&connection(80, (A, 80), TCP), true), "another target");
         assert!(now.disowns(&connection(81, (A, 8080), TCP), true), "not listed");
@@ -185,10 +181,11 @@ mod tests {
     #[test]
     fn a_port_that_leads_elsewhere_strands_its_connections() {
         let backends = [(A, 1), (B, 0)];
-        let now = fronts(tcp(80, 8080), &backends);
+        let now = fronts(only(&[(Protocol::Tcp, 80, 8080)]), &backends);
         let both = Answerers::These([A, B].into());
         assert_eq!(now.stranded_by(&now), Answerers::none());
-        for (ports, why) in [(tcp(80, 8081), "another target"), (Ports::Only(vec![]), "no port")] {
+        let elsewhere = only(&[(Protocol::Tcp, 80, 8081)]);
+        for (ports, why) in [(elsewhere, "another target"), (only(&[]), "no port")] {
             let Answerers::These(stranded) = now.stranded_by(&fronts(ports, &backends)) else {
                 panic!("named ones only");
             };

@@ -42,7 +42,7 @@ pub enum Ports {
 }
 
 /// A port of a VIP, and where it leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortMap {
     /// The protocol.
     pub protocol: Protocol,
@@ -66,4 +66,11 @@ impl Ports {
             twice.then(|| format!("lists port {port}/{protocol} twice"))
         })
     }
+}
+
+/// Some ports for unit tests, each with where it leads.
+#[cfg(test)]
+pub(crate) fn only(maps: &[(Protocol, u16, u16)]) -> Ports {
+    let map = |&(protocol, port, target): &(Protocol, u16, u16)| PortMap { protocol, port, target };
+    Ports::Only(maps.iter().map(map).collect())
 }

@@ -1,27 +1,15 @@
 //! Ports of a virtual address: which of them are balanced, and to which port of the tasks.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 /// A protocol that has ports. Only additions are allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// TCP.
     Tcp,
     /// UDP.
     Udp,
-}
-
-/// As users write it: `tcp`, `udp`.
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        })
-    }
 }
 
 /// The ports that a virtual address answers on. Only additions are allowed.
@@ -42,7 +30,7 @@ impl Ports {
 }
 
 /// A port of a virtual address, and where it leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortMap {
     /// The protocol.
     pub protocol: Protocol,

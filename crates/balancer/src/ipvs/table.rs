@@ -236,8 +236,7 @@ pub(super) fn sample() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::method::Table as _;
-    use crate::{Backend, PortMap};
+    use crate::{Backend, method::Table as _, ports::only};
 
     const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 2);
     const A: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 11);
@@ -266,15 +265,6 @@ mod tests {
 
     fn table(ports: Ports, backends: &[(Ipv4Addr, u16)]) -> Table {
         Table::of(&network(service(ports, backends))).unwrap()
-    }
-
-    fn only(maps: &[(Protocol, u16, u16)]) -> Ports {
-        let map = |(protocol, port, target): &(Protocol, u16, u16)| PortMap {
-            protocol: *protocol,
-            port: *port,
-            target: *target,
-        };
-        Ports::Only(maps.iter().map(map).collect())
     }
 
     #[test]

@@ -109,7 +109,7 @@ fn ports() -> impl Strategy<Value = Ports> {
         PortMap { protocol, port, target }
     });
     let only = vec(map, 0..4).prop_map(|mut maps| {
-        maps.sort();
+        maps.sort_by_key(|map| (map.protocol, map.port));
         maps.dedup_by_key(|map| (map.protocol, map.port));
         Ports::Only(maps)
     });
