@@ -14,7 +14,7 @@ use crate::listeners::Listeners;
 use crate::names::{self, BRIDGE, EGRESS_BRIDGE, port_name};
 use crate::netns;
 use crate::places::{Existing, Place, Places};
-use crate::sandbox::{self, Builder, Sandbox, SandboxHandle, Wire};
+use crate::sandbox::{self, Builder, Ipv4Sandbox, Sandbox, SandboxHandle, Wire};
 use crate::settings::PortSettings;
 use crate::{Changes, Error, Network};
 
@@ -175,7 +175,7 @@ impl Overlay {
     /// [`Error::Invalid`], [`Error::NoNetwork`] for a network that was not ensured, [`Error::EgressExhausted`], or what the kernel
     /// said. A half-built sandbox stays, for the next call or [`Overlay::remove_sandbox`].
     pub async fn create_sandbox(&self, sandbox: &Sandbox) -> Result<SandboxHandle, Error> {
-        sandbox.validate()?;
+        let sandbox = &sandbox.checked()?;
         let inner = &self.inner;
         let turn = inner.places.task_turn(&sandbox.task);
         let _turn = turn.lock().await;
@@ -285,7 +285,7 @@ impl Overlay {
 
 impl Inner {
     /// The interfaces a sandbox needs, in order, and its egress address.
-    async fn wires(&self, sandbox: &Sandbox) -> Result<(Vec<Wire>, Option<IpAddr>), Error> {
+    async fn wires(&self, sandbox: &Ipv4Sandbox) -> Result<(Vec<Wire>, Option<IpAddr>), Error> {
         let mut wires = Vec::new();
         for interface in &sandbox.interfaces {
             let slot = self.places.slot(&interface.network);
@@ -293,7 +293,7 @@ impl Inner {
             let place = place.ok_or_else(|| Error::NoNetwork(interface.network.clone()))?;
             wires.push(Wire {
                 name: format!("eth{}", wires.len()),
-                addr: sandbox.ipv4_of(interface)?,
+                addr: interface.addr,
                 prefix_len: interface.prefix_len,
                 mtu: interface.mtu,
                 bridge: BRIDGE,

@@ -17,24 +17,27 @@ use crate::rtnl::Rtnl;
 use crate::settings::PortSettings;
 use crate::{Changes, Error, carrier, port, sysctl};
 
-/// What a task's namespace should hold.
+/// What a task's namespace should hold. Its addresses `A` are of either family until the sandbox was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sandbox {
+pub struct Sandbox<A = IpAddr> {
     /// Task id; names the namespace file.
     pub task: String,
     /// One per network; they become `eth0`, `eth1`, ... in this order.
-    pub interfaces: Vec<Interface>,
+    pub interfaces: Vec<Interface<A>>,
     /// Whether the task reaches what lies outside its networks: one more interface, and the default route.
     pub egress: bool,
 }
 
+/// A sandbox that can be built.
+pub(crate) type Ipv4Sandbox = Sandbox<Ipv4Addr>;
+
 /// A task's place on a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface {
+pub struct Interface<A = IpAddr> {
     /// Network id; the network must have been ensured on this node.
     pub network: String,
     /// The task's address.
-    pub addr: IpAddr,
+    pub addr: A,
     /// Prefix length of the network's subnet.
     pub prefix_len: u8,
     /// MTU in bytes, the network's.
@@ -58,28 +61,35 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Invalid`], naming the task and the value.
     pub fn validate(&self) -> Result<(), Error> {
+        self.checked().map(|_| ())
+    }
+
+    /// The sandbox, if [`Sandbox::validate`] finds nothing wrong.
+    pub(crate) fn checked(&self) -> Result<Ipv4Sandbox, Error> {
         names::check_id("task", &self.task)?;
-        let invalid = |reason| self.invalid(reason);
+        let invalid = |reason: String| self.invalid(reason);
         let mut seen = HashSet::new();
+        let mut interfaces = Vec::new();
         for interface in &self.interfaces {
             names::check_id("network", &interface.network)?;
             if !seen.insert(&interface.network) {
                 return Err(invalid(format!("network {} is named twice", interface.network)));
             }
-            self.ipv4_of(interface)?;
+            let addr = ipv4_addr("address", interface.addr).map_err(invalid)?;
             if !(8..=30).contains(&interface.prefix_len) {
                 return Err(invalid(format!(
                     "prefix length {} is not between 8 and 30",
                     interface.prefix_len
                 )));
             }
+            interfaces.push(Interface {
+                network: interface.network.clone(),
+                addr,
+                prefix_len: interface.prefix_len,
+                mtu: interface.mtu,
+            });
         }
-        Ok(())
-    }
-
-    /// The address of one of the interfaces, in the family that can be programmed.
-    pub(crate) fn ipv4_of(&self, interface: &Interface) -> Result<Ipv4Addr, Error> {
-        ipv4_addr("address", interface.addr).map_err(|reason| self.invalid(reason))
+        Ok(Sandbox { task: self.task.clone(), interfaces, egress: self.egress })
     }
 
     fn invalid(&self, reason: String) -> Error {
@@ -279,7 +289,7 @@ mod tests {
     fn ipv6_is_refused_and_named() {
         let interface = Interface {
             network: "web".into(),
-            addr: "fd00::9".parse().unwrap(),
+            addr: "fd00::9".parse::<IpAddr>().unwrap(),
             prefix_len: 64,
             mtu: 1450,
         };
