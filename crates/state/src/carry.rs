@@ -1,6 +1,6 @@
 //! Which nodes carry which networks: a node that carries a network has it in its kernel and in its DNS. What a node is
-//! told of networks, whom a change in one concerns, who encrypts for whom and who is waited for follow from this, and
-//! from nothing else. A node carries the networks that its unfinished tasks are attached to.
+//! told of networks, whom a change in one concerns, who encrypts for whom and who is waited for follow from this. A
+//! node carries the networks that its unfinished tasks are attached to.
 
 use std::collections::BTreeSet;
 
