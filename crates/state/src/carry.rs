@@ -15,7 +15,7 @@ impl State {
         attachments.map(|attachment| attachment.network.id.clone()).collect()
     }
 
-    /// The nodes that carry a network, live ones and others, by id. [`crate::Touched::Members`] says that they changed.
+    /// The nodes that carry a network, live ones and others, by id. [`crate::Touched::Carriers`] says that they changed.
     pub fn carriers(&self, network: &NetworkId) -> impl Iterator<Item = &NodeId> {
         self.tasks.nodes_in(network)
     }

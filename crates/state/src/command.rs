@@ -348,7 +348,7 @@ pub enum Touched {
     /// The keys of encrypted networks.
     NetworkKeys,
     /// Which nodes carry a network.
-    Members(NetworkId),
+    Carriers(NetworkId),
     /// What the nodes in a network are told of a task.
     Endpoint(NetworkId),
     /// What a node is told of one of its tasks.

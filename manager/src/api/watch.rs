@@ -103,7 +103,7 @@ async fn concerns(
             Touched::Cluster
             | Touched::Network(_)
             | Touched::NodeHistory(_)
-            | Touched::Members(_)
+            | Touched::Carriers(_)
             | Touched::Endpoint(_)
             | Touched::Assignment(_)
             | Touched::NetworkKeys

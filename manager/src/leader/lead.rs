@@ -224,7 +224,7 @@ pub(crate) fn note_applied(state: &State, applied: &Applied, agenda: &mut Agenda
             Touched::Cluster
             | Touched::Network(_)
             | Touched::NodeHistory(_)
-            | Touched::Members(_)
+            | Touched::Carriers(_)
             | Touched::Endpoint(_)
             | Touched::Assignment(_)
             | Touched::NetworkKeys

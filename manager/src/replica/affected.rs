@@ -18,7 +18,7 @@ pub(crate) fn affected(state: &State, touched: &[Touched]) -> BTreeSet<NodeId> {
             Touched::Task(..) => None,
             Touched::Service(_) | Touched::Network(_) | Touched::Cluster => None,
             Touched::NetworkKeys | Touched::NodeCertificate(_) => None,
-            Touched::Members(_) | Touched::Endpoint(_) => None,
+            Touched::Carriers(_) | Touched::Endpoint(_) => None,
         })
         .collect();
     if touched.contains(&Touched::NetworkKeys) {
@@ -45,7 +45,7 @@ pub(crate) fn networks(state: &State, touched: &[Touched]) -> BTreeSet<NetworkId
                     networks.extend(wanted.map(|network| network.target.clone()));
                 }
             }
-            Touched::Network(id) | Touched::Members(id) | Touched::Endpoint(id) => {
+            Touched::Network(id) | Touched::Carriers(id) | Touched::Endpoint(id) => {
                 networks.insert(id.clone());
             }
             // What concerns others, or its node, is touched besides.
@@ -66,7 +66,7 @@ pub(crate) fn tunnels(state: &State, touched: &[Touched]) -> bool {
     touched.iter().any(|object| match object {
         Touched::Node(_) | Touched::NetworkKeys | Touched::Cluster => true,
         // A network that is gone already may have been an encrypted one.
-        Touched::Members(id) => state.network(id).is_none_or(|n| n.is_encrypted()),
+        Touched::Carriers(id) => state.network(id).is_none_or(|n| n.is_encrypted()),
         _ => false,
     })
 }

@@ -27,7 +27,7 @@ struct Context {
 
 impl Context {
     fn touch(&mut self, object: Touched) {
-        if matches!(object, Touched::Node(_) | Touched::NodeCertificate(_) | Touched::Members(_)) {
+        if matches!(object, Touched::Node(_) | Touched::NodeCertificate(_) | Touched::Carriers(_)) {
             self.newest_carriers.clear();
         }
         self.touched.push(object);

@@ -304,7 +304,7 @@ impl State {
             cx.touch(Touched::Assignment(node.clone()));
         }
         for network in self.tasks.put(task) {
-            cx.touch(Touched::Members(network));
+            cx.touch(Touched::Carriers(network));
         }
     }
 }

@@ -21,6 +21,6 @@ pub(crate) fn check_carriers(before: &State, after: &State, touched: &[Touched])
         let nodes = after.nodes().filter(carries).map(|node| &node.id);
         assert!(after.carriers(id).eq(nodes), "{id}");
         let same = before.carriers(id).eq(after.carriers(id));
-        assert!(same || touched.contains(&Touched::Members(id.clone())), "{id}: {touched:?}");
+        assert!(same || touched.contains(&Touched::Carriers(id.clone())), "{id}: {touched:?}");
     }
 }

@@ -341,8 +341,9 @@ fn a_report_touches_nothing_but_its_task_until_others_are_to_know() {
     assert_eq!(world.touched, [task.clone(), endpoint.clone()]);
     // Its node is to keep what is left of it.
     world.report(0, TaskState::Failed);
-    let (assignment, members) = (Touched::Assignment(node_id(0)), Touched::Members(network_id(0)));
-    assert_eq!(world.touched, [task, endpoint, assignment, members]);
+    let (assignment, carriers) =
+        (Touched::Assignment(node_id(0)), Touched::Carriers(network_id(0)));
+    assert_eq!(world.touched, [task, endpoint, assignment, carriers]);
 }
 
 #[test]
@@ -357,7 +358,7 @@ fn a_task_is_placed_when_it_is_created_if_it_can_be() {
     world.ok(create(1, 1));
     assert_eq!(state(&world, 1), TaskState::Assigned);
     assert_eq!(world.state.task(&task_id(1)).unwrap().node_id, Some(node_id(1)));
-    assert!(world.touched.contains(&Touched::Members(network_id(0))), "{:?}", world.touched);
+    assert!(world.touched.contains(&Touched::Carriers(network_id(0))), "{:?}", world.touched);
     // There is no such node: it waits for another.
     world.ok(create(2, 9));
     assert_eq!(state(&world, 2), TaskState::Pending);
