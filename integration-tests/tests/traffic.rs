@@ -1,7 +1,8 @@
 //! Nothing is refused, reset or left hanging while a service changes: calls on new connections and on kept ones, all the
 //! time, through everything that is done to a service in a day.
 //!
-//! `SWARM_RUNS=30` has each change made so many times.
+//! `SWARM_RUNS=30` has each change made so many times: `cargo xtask test --long` does that, with nftables here and with
+//! IPVS in the VM.
 
 use std::collections::BTreeMap;
 
@@ -71,6 +72,8 @@ impl Lab {
         // The node that is drained takes its client along.
         clients.retain(|client| client.node != cluster.node(3).name());
         let lines = lines(cluster.vip("web"));
+        let node = cluster.inspect_all(&format!("node inspect {}", cluster.node(1).name()));
+        eprintln!("balanced by {}", node[0]["Description"]["Balancer"]);
         Self { cluster, clients, lines }
     }
 

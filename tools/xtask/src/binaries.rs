@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use std::fs;
 use std::path::{Path, PathBuf};
+use swarm_playground::{Binaries, sample_image};
 
 /// The sample server, which is linked statically here: its image is smaller, and it starts faster.
 const WHOAMI: &str = "swarm-whoami";
@@ -31,7 +32,7 @@ pub(crate) fn build_for_vm() -> Result<()> {
 }
 
 /// The optimized programs that are put under load.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct Programs {
     /// Use the programs as they were built last
     #[arg(long)]
@@ -71,6 +72,15 @@ pub(crate) fn build_whoami(dir: &Path) -> Result<()> {
     )?;
     let built = own_dir.join(target).join("release").join(WHOAMI);
     replace(&built, &dir.join(WHOAMI))
+}
+
+/// Writes the sample image of the programs in `dir`.
+pub(crate) fn write_image(dir: &Path, image: &Path) -> Result<()> {
+    let whoami = Binaries::in_dir(dir)?.whoami;
+    let file =
+        fs::File::create(image).with_context(|| format!("cannot create {}", image.display()))?;
+    sample_image::write(&whoami, file)?;
+    Ok(())
 }
 
 /// Copies by way of a new file: the old one may be running in a playground.

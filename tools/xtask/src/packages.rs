@@ -25,7 +25,7 @@ const PACKAGES: [&str; 13] = [
 ];
 
 /// What the VM needs: an emulator, what unpacks its kernel, and what its tests call.
-const VM_PACKAGES: [&str; 13] = [
+const VM_PACKAGES: [&str; 14] = [
     "qemu-system-x86",
     "kmod",
     "dmsetup",
@@ -37,6 +37,7 @@ const VM_PACKAGES: [&str; 13] = [
     "nftables",
     "conntrack",
     "ipvsadm",
+    "systemd",
     "tcpdump",
     "procps",
 ];

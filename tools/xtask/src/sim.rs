@@ -20,8 +20,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Part of the tests. A seed is the same run on any machine, whatever else that does.
-pub(crate) fn test() -> Result<()> {
-    simulate(["--seeds", "500", "--jobs", "2"].into_iter())
+pub(crate) fn test(seeds: u32) -> Result<()> {
+    simulate(["--seeds", &seeds.to_string(), "--jobs", "2"].into_iter())
 }
 
 fn simulate<'a>(arguments: impl Iterator<Item = &'a str>) -> Result<()> {

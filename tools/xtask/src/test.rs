@@ -1,9 +1,11 @@
 //! `cargo xtask test`: everything that must hold before a change goes in. `.ci/run` is this.
 
+use crate::chaos;
 use crate::checks::{Checks, ChecksFile};
 use crate::deny;
 use crate::packages;
 use crate::run::{cargo, status, succeeds};
+use crate::sim;
 use crate::vm;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -14,6 +16,9 @@ use std::time::{Duration, Instant};
 /// The package whose tests are whole clusters: one at a time.
 const CLUSTER_TESTS: &str = "swarm-integration-tests";
 
+/// How often each change of a service is made under traffic in a long test.
+const RUNS_UNDER_TRAFFIC: u32 = 30;
+
 /// Options of `cargo xtask test`.
 #[derive(Args, Default)]
 pub(crate) struct Options {
@@ -23,6 +28,10 @@ pub(crate) struct Options {
     /// Leave out the tests in the VM
     #[arg(long)]
     no_vm: bool,
+    /// Add what takes hours: 30 runs of each change of a service under traffic with both balancers, 3,000 simulated swarms,
+    /// ten minutes of chaos, 40 power cuts
+    #[arg(long, conflicts_with_all = ["unit", "no_vm", "filter", "check"])]
+    long: bool,
     /// Run only tests whose names contain this; formatting, lints and dependencies are left out
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
@@ -82,15 +91,29 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             report.step("its checks", || bail!("{program} has no checks that share a cluster"));
         }
         if !options.unit && options.is_whole() {
-            report.step("simulation", crate::sim::test);
+            report.step("simulation", || sim::test(if options.long { 3000 } else { 500 }));
         }
         if options.no_vm {
             println!("\nleft out, as asked by --no-vm: the tests in the VM");
         } else if !options.unit && options.is_whole() {
             report.step("tests in the VM", || vm::test(None));
         }
+        if options.long {
+            report.step("traffic, nftables", || status(&mut traffic()));
+            report.step("traffic, ipvs", || vm::test_traffic(RUNS_UNDER_TRAFFIC));
+            report.step("chaos", chaos::test);
+            report.step("power cuts", || vm::test_power_cuts(20));
+        }
     }
     report.finish()
+}
+
+/// By libtest: nextest ends what takes this long.
+fn traffic() -> Command {
+    let mut traffic = cargo();
+    traffic.args(["test", "--quiet", "--workspace", "--test", "traffic", "--", "--nocapture"]);
+    traffic.env("SWARM_RUNS", RUNS_UNDER_TRAFFIC.to_string());
+    traffic
 }
 
 fn lints() -> Result<()> {

@@ -48,6 +48,11 @@ pub(crate) struct Options {
     programs: binaries::Programs,
 }
 
+/// Ten minutes of it, with an order that no run had.
+pub(crate) fn test() -> Result<()> {
+    run(&Options { minutes: 10, seed: None, programs: binaries::Programs::default() })
+}
+
 /// Runs, and prints a line for each fault, then tables.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {

@@ -30,7 +30,7 @@ pub(crate) struct Options {
 enum Action {
     /// Run the tests that need the VM
     Test {
-        /// This suite only
+        /// This suite only; `traffic`, which takes hours, is not run otherwise
         suite: Option<String>,
     },
     /// Measure ipvs, nftables and Docker's way of balancing against no balancer, side by side
@@ -65,6 +65,23 @@ pub(crate) fn test(only: Option<&str>) -> Result<()> {
         suite.run(in_vm())?;
     }
     Ok(())
+}
+
+/// Changes a service under traffic so many times in each way, with IPVS.
+pub(crate) fn test_traffic(runs: u32) -> Result<()> {
+    prepare()?;
+    for suite in suites::choose(Some(suites::TRAFFIC))? {
+        let mut vm = in_vm();
+        vm.env("SWARM_RUNS", runs.to_string());
+        suite.run(vm)?;
+    }
+    Ok(())
+}
+
+/// Cuts the power so many times, of all managers at once and of one at a time.
+pub(crate) fn test_power_cuts(cuts: usize) -> Result<()> {
+    power_cuts::run(&power_cuts::Options { cuts, one: false })?;
+    power_cuts::run(&power_cuts::Options { cuts, one: true })
 }
 
 /// Installs the emulator and fetches the kernel, unless they are there.

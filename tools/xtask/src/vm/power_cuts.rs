@@ -2,7 +2,7 @@
 //! killed, and with it all that the guest had not synced). After each boot all that was acknowledged must be there.
 
 use super::{prepare, script};
-use crate::binaries::{VM_PROFILE, build_for_vm, target_dir};
+use crate::binaries::{VM_PROFILE, build_for_vm, target_dir, write_image};
 use crate::interrupt;
 use crate::run::{cargo, status, workspace};
 use anyhow::{Context, Result, bail, ensure};
@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
-use swarm_playground::{Binaries, sample_image};
 
 /// The longest that a boot may take until all managers serve: an emulated CPU is slow.
 const SERVING: Duration = Duration::from_secs(240);
@@ -31,10 +30,10 @@ const IMAGE: &str = "whoami.tar";
 pub(super) struct Options {
     /// How often the power goes
     #[arg(long, default_value_t = 20)]
-    cuts: usize,
+    pub(super) cuts: usize,
     /// One manager at a time, while the others go on; else the whole machine
     #[arg(long)]
-    one: bool,
+    pub(super) one: bool,
 }
 
 /// What a boot said.
@@ -71,8 +70,7 @@ fn cut_in(options: &Options, dir: &Path) -> Result<()> {
     fs::File::create(&disk)?.set_len(DISK_BYTES)?;
     status(Command::new("mkfs.ext4").arg("-q").arg(&disk))?;
     // What the services that are created are of: an image that does not exist would be refused.
-    let whoami = Binaries::in_dir(&target_dir()?.join(VM_PROFILE))?.whoami;
-    sample_image::write(&whoami, fs::File::create(dir.join(IMAGE))?)?;
+    write_image(&target_dir()?.join(VM_PROFILE), &dir.join(IMAGE))?;
     if options.one { cut_one(options.cuts, dir, &disk) } else { cut(options.cuts, dir, &disk) }
 }
 

@@ -1,66 +1,103 @@
 //! The tests that run in the VM: built here, run there by a script beside `run.sh`.
 
-use crate::binaries::{VM_PROFILE, build_for_vm};
+use crate::binaries::{VM_PROFILE, build_for_vm, target_dir, write_image};
 use crate::run::{cargo, output, status, workspace};
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A script `integration-tests/vm/NAME.sh`, called with the programs it needs; those on a playground share one.
+/// What a suite's script is called with.
+#[derive(Clone, Copy)]
+enum Needs {
+    /// Test programs.
+    Tests,
+    /// Test programs that run a playground: all is optimized, and the suites share a script.
+    Playground,
+    /// The directory with the optimized programs of a host, and an image.
+    Host,
+}
+
+/// A script `integration-tests/vm/NAME.sh`, called with what it needs.
 pub(super) struct Suite {
     pub(super) name: &'static str,
+    /// Of the programs.
     package: &'static str,
-    /// Runs swarmd, swarmctl, whoami and a playground: they are built too, and all is optimized.
-    playground: bool,
+    needs: Needs,
+    /// Takes hours: only run when it is named.
+    long: bool,
     /// Seconds that it may take: an emulated CPU is slow, and the machine may be busy.
     timeout: u32,
     /// `--test` or `--example`, and the target's name; in the order of the script's arguments.
     programs: &'static [(&'static str, &'static str)],
 }
 
-const SUITES: [Suite; 5] = [
+/// Every change of a service under traffic, with IPVS; as often as `SWARM_RUNS` says.
+pub(super) const TRAFFIC: &str = "traffic";
+
+const SUITES: [Suite; 7] = [
     Suite {
         name: "ipvs-rs",
         package: "ipvs-rs",
-        playground: false,
+        needs: Needs::Tests,
+        long: false,
         timeout: 300,
         programs: &[("--test", "kernel"), ("--example", "ipvs-list")],
     },
     Suite {
         name: "balancer",
         package: "swarm-balancer",
-        playground: false,
+        needs: Needs::Tests,
+        long: false,
         timeout: 400,
         programs: &[("--test", "ipvs"), ("--test", "nftables")],
     },
     Suite {
         name: "ipsec",
         package: "swarm-ipsec",
-        playground: false,
+        needs: Needs::Tests,
+        long: false,
         timeout: 300,
         programs: &[("--test", "kernel")],
     },
     Suite {
         name: "playground",
         package: "swarm-integration-tests",
-        playground: true,
+        needs: Needs::Playground,
+        long: false,
         timeout: 900,
         programs: &[("--test", "ipvs")],
     },
     Suite {
         name: "encrypted",
         package: "swarm-integration-tests",
-        playground: true,
+        needs: Needs::Playground,
+        long: false,
         timeout: 900,
         programs: &[("--test", "esp")],
     },
+    Suite {
+        name: "deploy",
+        package: "swarmd",
+        needs: Needs::Host,
+        long: false,
+        timeout: 400,
+        programs: &[],
+    },
+    Suite {
+        name: TRAFFIC,
+        package: "swarm-integration-tests",
+        needs: Needs::Playground,
+        long: true,
+        timeout: 5 * 60 * 60,
+        programs: &[("--test", "traffic")],
+    },
 ];
 
-/// One suite by name, or all.
+/// One suite by name, or all that do not take long.
 pub(super) fn choose(only: Option<&str>) -> Result<Vec<&'static Suite>> {
-    let chosen: Vec<_> =
-        SUITES.iter().filter(|suite| only.is_none_or(|name| name == suite.name)).collect();
+    let is_chosen = |suite: &&Suite| only.map_or(!suite.long, |name| name == suite.name);
+    let chosen: Vec<_> = SUITES.iter().filter(is_chosen).collect();
     if chosen.is_empty() {
         let names: Vec<_> = SUITES.iter().map(|suite| suite.name).collect();
         bail!("no suite {:?}: there are {}", only.unwrap_or_default(), names.join(", "));
@@ -74,21 +111,34 @@ impl Suite {
         vm.arg("bash")
             .arg(self.script())
             .args(self.build()?)
+            .env("VM_ENV", "SWARM_RUNS")
             .env("VM_TIMEOUT", self.timeout.to_string());
         status(vm.current_dir(workspace()))
     }
 
     fn script(&self) -> PathBuf {
-        let name = if self.playground { "playground" } else { self.name };
+        let name = match self.needs {
+            Needs::Playground => "playground",
+            Needs::Tests | Needs::Host => self.name,
+        };
         workspace().join(format!("integration-tests/vm/{name}.sh"))
     }
 
     fn build(&self) -> Result<Vec<PathBuf>> {
         let mut build = cargo();
         build.args(["build", "--quiet", "--message-format", "json", "-p", self.package]);
-        if self.playground {
-            build_for_vm()?;
-            build.args(["--profile", VM_PROFILE]);
+        match self.needs {
+            Needs::Tests => {}
+            Needs::Playground => {
+                build_for_vm()?;
+                build.args(["--profile", VM_PROFILE]);
+            }
+            Needs::Host => {
+                build_for_vm()?;
+                let dir = target_dir()?.join(VM_PROFILE);
+                write_image(&dir, &dir.join("whoami.tar"))?;
+                return Ok(vec![dir]);
+            }
         }
         build.args(self.programs.iter().flat_map(|(kind, name)| [kind, name]));
         let built = executables(&output(&mut build)?)?;
@@ -154,7 +204,9 @@ mod tests {
 
     #[test]
     fn suites_are_chosen_by_name() {
-        assert_eq!(choose(None).unwrap().len(), SUITES.len());
+        let all = choose(None).unwrap();
+        assert!(all.len() == SUITES.len() - 1 && all.iter().all(|suite| suite.name != TRAFFIC));
+        assert_eq!(choose(Some(TRAFFIC)).unwrap().len(), 1);
         assert_eq!(choose(Some("ipvs-rs")).unwrap()[0].name, "ipvs-rs");
         let error = choose(Some("nosuch")).err().unwrap();
         assert!(error.to_string().starts_with("no suite \"nosuch\": there are ipvs-rs"));
