@@ -58,11 +58,20 @@ impl Proposer {
     pub async fn propose(&self, changes: Vec<Change>) -> Result<Results, ApiError> {
         let command = self.seal(changes)?;
         let (revision, response) = self.propose_sealed(command).await?;
-        // Whoever made a change sees it here. (Reads have a barrier of their own.)
-        if tokio::time::timeout(REPLICA_PATIENCE, self.store.reached(revision)).await.is_err() {
-            tracing::warn!("this manager's replica lags behind revision {revision}");
-        }
+        self.await_applied(revision).await;
         codec::decode(&response).map_err(|e| ApiError::Internal(e.to_string()))
+    }
+
+    /// Whoever made a change sees it here. (Reads have a barrier of their own.) A replica that is slow, or that has failed, is
+    /// not waited for: the change is made.
+    async fn await_applied(&self, revision: u64) {
+        let mut status = self.raft.status();
+        tokio::select! {
+            () = self.store.reached(revision) => return,
+            Ok(_) = status.wait_for(|status| matches!(status.role, Role::Failed(_))) => {}
+            () = tokio::time::sleep(REPLICA_PATIENCE) => {}
+        }
+        tracing::warn!("this manager's replica lags behind revision {revision}");
     }
 
     /// Proposes what this manager decided as the leader, if it still leads. Another leader must not get it: it was
