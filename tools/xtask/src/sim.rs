@@ -4,6 +4,7 @@ use crate::binaries::VM_PROFILE;
 use crate::run::{cargo, status};
 use anyhow::Result;
 use clap::Args;
+use rand::Rng;
 
 /// Options of `cargo xtask sim`.
 #[derive(Args)]
@@ -20,8 +21,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 /// Part of the tests. A seed is the same run on any machine, whatever else that does.
-pub(crate) fn test(seeds: u32) -> Result<()> {
-    simulate(["--seeds", &seeds.to_string(), "--jobs", "2"].into_iter())
+pub(crate) fn test() -> Result<()> {
+    simulate(["--seeds", "500", "--jobs", "2"].into_iter())
+}
+
+/// Part of the long tests: seeds that no run had.
+pub(crate) fn test_new() -> Result<()> {
+    let first = rand::rng().random_range(1_000_000..1_000_000_000_u64).to_string();
+    println!("from seed {first}");
+    simulate(["--seeds", "3000", "--seed", &first, "--jobs", "2"].into_iter())
 }
 
 fn simulate<'a>(arguments: impl Iterator<Item = &'a str>) -> Result<()> {

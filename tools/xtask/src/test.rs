@@ -28,8 +28,8 @@ pub(crate) struct Options {
     /// Leave out the tests in the VM
     #[arg(long)]
     no_vm: bool,
-    /// Add what takes hours: 30 runs of each change of a service under traffic with both balancers, 3,000 simulated swarms,
-    /// ten minutes of chaos, 40 power cuts
+    /// Add what takes hours: 30 runs of each change of a service under traffic with both balancers, 3,000 more simulated
+    /// swarms, ten minutes of chaos, 40 power cuts
     #[arg(long, conflicts_with_all = ["unit", "no_vm", "filter", "check"])]
     long: bool,
     /// Run only tests whose names contain this; formatting, lints and dependencies are left out
@@ -91,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             report.step("its checks", || bail!("{program} has no checks that share a cluster"));
         }
         if !options.unit && options.is_whole() {
-            report.step("simulation", || sim::test(if options.long { 3000 } else { 500 }));
+            report.step("simulation", sim::test);
         }
         if options.no_vm {
             println!("\nleft out, as asked by --no-vm: the tests in the VM");
@@ -99,6 +99,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             report.step("tests in the VM", || vm::test(None));
         }
         if options.long {
+            report.step("simulation of new seeds", sim::test_new);
             report.step("traffic, nftables", || status(&mut traffic()));
             report.step("traffic, ipvs", || vm::test_traffic(RUNS_UNDER_TRAFFIC));
             report.step("chaos", chaos::test);
