@@ -21,7 +21,8 @@ use crate::{
 
 /// Opens what a manager's log is kept on.
 pub trait Disk: fmt::Debug + Send + Sync + 'static {
-    /// Opens the log in the folder `dir`, or makes it. What is to be secret is sealed with `key`. Blocks.
+    /// Opens the log in the folder `dir`, or makes it. What is to be secret is sealed with `key`. Blocks. What it then holds
+    /// is on stable storage: a program that was killed may have left it written and not synced.
     ///
     /// # Errors
     /// Those of the system; [`io::ErrorKind::InvalidData`] for damage.

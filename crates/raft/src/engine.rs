@@ -122,6 +122,7 @@ impl Database {
                 io::Error::new(io::ErrorKind::InvalidData, format!("{} is corrupt", path.display()))
             })?
             .map_err(|error| named(&path, "open", &error))?;
+        // What a killed process wrote may be in the page cache alone.
         let file = File::options().read(true).write(true).open(&path)?;
         file.sync_all()?;
         File::open(dir.join("conf"))?.sync_all()?;

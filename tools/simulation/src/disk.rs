@@ -46,6 +46,12 @@ fn put(into: &mut BTreeMap<Vec<u8>, Bytes>, changes: &[Change]) {
 }
 
 impl Inner {
+    /// Makes what was written durable, as far as this disk does so when it is told to.
+    fn sync(&mut self) {
+        self.write_back(if self.lies { LIES } else { 0 });
+    }
+
+    /// Moves the oldest changes to the medium; the newest `keep` stay in the cache.
     fn write_back(&mut self, keep: usize) {
         let count = self.cached.len().saturating_sub(keep);
         for changes in self.cached.drain(..count) {
@@ -100,6 +106,7 @@ impl Disk {
 
 impl disk::Disk for Disk {
     fn open(&self, _: &Path, _: &SealKey) -> io::Result<Opened> {
+        self.lock().sync();
         let this = self.clone();
         let pause = move || {
             let mut inner = this.lock();
@@ -146,9 +153,7 @@ impl Engine for Disk {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        let mut inner = self.lock();
-        let keep = if inner.lies { LIES } else { 0 };
-        inner.write_back(keep);
+        self.lock().sync();
         Ok(())
     }
 
