@@ -245,13 +245,10 @@ async fn an_unreachable_manager_is_not_given_a_vote() {
     let dir = tempdir().unwrap();
     let nodes =
         cluster(dir.path(), 1, |options| options.catch_up = Duration::from_millis(500)).await;
-    // A port that was free a moment ago.
-    let nowhere = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    // The port is taken, so that no other test's manager gets it, and nobody listens on it.
+    let silent = tokio::net::TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nowhere = silent.local_addr().unwrap().to_string();
     let error = nodes[0].raft.add_voter(2, nowhere).await.unwrap_err();
     assert!(matches!(error, MembershipError::CatchUp { id: 2, .. }), "{error}");
     let status = nodes[0].status();
