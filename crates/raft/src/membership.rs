@@ -6,9 +6,10 @@ use std::{
 };
 
 use openraft::{
-    BasicNode, ChangeMembers,
+    BasicNode, ChangeMembers, ServerState,
     async_runtime::watch::WatchReceiver,
     errors::{ChangeMembershipError, ClientWriteError, RaftError},
+    raft::VoteRequest,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -19,7 +20,7 @@ use crate::{
     error::{MembershipError, ProposeError, fatal, write_error},
     handle::no_quorum,
     status::{Role, Status},
-    types::{OpenRaft, StoredMembership, TypeConfig},
+    types::{OpenRaft, StoredMembership, TypeConfig, Vote, log_id},
 };
 
 /// Requests that may wait.
@@ -138,11 +139,34 @@ impl Changer {
         let mut status = self.status.clone();
         let taken_over =
             status.wait_for(|status| status.leader.as_ref().is_some_and(|leader| leader.id == to));
-        match tokio::time::timeout(self.timeout, taken_over).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(ProposeError::ShutDown.into()),
-            Err(_) => Err(MembershipError::Transfer(to)),
+        let taken_over = tokio::time::timeout(self.timeout, taken_over).await.map(|it| it.is_ok());
+        match taken_over {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ProposeError::ShutDown.into()),
+            Err(_) => {
+                self.step_down(to).await?;
+                Err(MembershipError::Transfer(to))
+            }
         }
+    }
+
+    /// A leader that hands over proposes nothing and sends no heartbeats until another one leads. If the others lack an
+    /// entry, none of them can be elected, and openraft lets no leader stand for election. So it gives its vote in the
+    /// next term to the one that did not take over, follows nobody from then on, and stands for election as any other.
+    async fn step_down(&self, absent: u64) -> Result<(), MembershipError> {
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        if metrics.state != ServerState::Leader {
+            return Ok(());
+        }
+        let vote = Vote::new(metrics.current_term + 1, absent);
+        // A log that no log is longer than: only such a one is given a vote.
+        let last_log_id = Some(log_id(metrics.current_term, metrics.id, u64::MAX));
+        let request = VoteRequest { vote, last_log_id, leadership_transfer: true };
+        let answer = self.raft.vote(request).await;
+        answer.map(drop).map_err(|error| match error {
+            RaftError::Fatal(error) => fatal(error).into(),
+            RaftError::APIError(never) => match never {},
+        })
     }
 
     /// The other voter with the longest log, among those that answer.

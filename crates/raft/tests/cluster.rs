@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use support::{Node, cluster, eventually, leader, options};
-use swarm_raft::{MembershipError, ProposeError, Role};
+use swarm_raft::{MembershipError, Options, ProposeError, Role};
 use tempfile::tempdir;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,6 +107,27 @@ async fn leadership_moves_when_asked() {
     nodes[2].raft.transfer_leadership(None).await.unwrap();
     let now = leader(&nodes).await;
     nodes[now].propose("by the next").await;
+}
+
+/// The other manager is away and lacks an entry, so that nobody but the one that hands over can be elected.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_successor_is_away_leads_again() {
+    let dir = tempdir().unwrap();
+    let adjust = |options: &mut Options| options.timeout = Duration::from_secs(1);
+    let mut nodes = cluster(dir.path(), 2, adjust).await;
+    let (options, addr) = nodes.remove(1).stop().await;
+    let unconfirmed = nodes[0].raft.propose(Bytes::from_static(b"held by one")).await;
+    assert!(unconfirmed.is_err(), "{unconfirmed:?}");
+    let error = nodes[0].raft.transfer_leadership(Some(2)).await.unwrap_err();
+    assert_eq!(error, MembershipError::Transfer(2));
+
+    nodes.push(Node::try_start(options, &addr).await.unwrap());
+    let goes_on = async {
+        while nodes[0].raft.propose(Bytes::from_static(b"by the one that went on")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await; // before the next try
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), goes_on).await.expect("it leads again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
