@@ -76,7 +76,7 @@ async fn in_force(client: &Client, change: &Change, quiet: bool) -> Result<(), E
         if !broken.is_passing() || Instant::now() >= deadline {
             return Err(broken);
         }
-        tokio::time::sleep(PAUSE).await; // before the next manager or daemon is asked
+        tokio::time::sleep(PAUSE).await; // an election or a restart is not over at once
     }
 }
 

@@ -86,8 +86,11 @@ impl Lab {
     fn call(&self, from: &Task, line: &str) -> Calls {
         let node = self.cluster.node_called(&from.node);
         let output = whoami_output(&node, from, line).expect("calls");
-        serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|e| panic!("{line}: {e}: {}", String::from_utf8_lossy(&output.stderr)))
+        let mut calls: Calls = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("{line}: {e}: {}", String::from_utf8_lossy(&output.stderr)));
+        let errors = std::mem::take(&mut calls.errors).into_iter();
+        calls.errors = errors.map(|(error, count)| (format!("{line}: {error}"), count)).collect();
+        calls
     }
 
     fn scale(&self, replicas: usize) {

@@ -278,7 +278,10 @@ impl Manager {
         let peers_only = move |request| require_peer(&replica, &status, request);
         let readable = {
             let store = store.clone();
-            move |request: Request<()>| store.check().map(|()| request)
+            move |request: Request<()>| {
+                store.check()?;
+                Ok(request)
+            }
         };
         let members_only = move |request: Request<()>| {
             // A replica that was stopped may not know whom it would have to know.

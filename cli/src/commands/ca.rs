@@ -67,6 +67,6 @@ async fn follow(client: &mut Client, quiet: bool) -> Result<(), Error> {
             Err(error) if !error.is_passing() || Instant::now() >= deadline => return Err(error),
             Err(_) => {}
         }
-        tokio::time::sleep(LOOK).await; // nodes change over one by one
+        tokio::time::sleep(LOOK).await; // nodes change over one by one, and nothing tells of it
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn run(mut client: Client, flags: &UpdateService) -> Result<(),
             Err(Error::Remote(status))
                 if status.code() == tonic::Code::Aborted && tries < TRIES =>
             {
-                tokio::time::sleep(Duration::from_millis(20) * tries).await; // somebody else changed it: let them finish
+                tokio::time::sleep(Duration::from_millis(20) * tries).await; // somebody else changes it, and would again: let them finish
             }
             other => break other?,
         }

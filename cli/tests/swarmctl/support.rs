@@ -89,7 +89,7 @@ pub(crate) fn wait(child: &mut Child) -> ExitStatus {
             let _ = child.kill();
             panic!("swarmctl hangs");
         }
-        std::thread::sleep(Duration::from_millis(5)); // before the condition is looked at again
+        std::thread::sleep(Duration::from_millis(5)); // std has no wait with a deadline
     }
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     while !done() {
         assert!(Instant::now() < deadline, "no {what} in time");
-        std::thread::sleep(Duration::from_millis(5)); // before the condition is looked at again
+        std::thread::sleep(Duration::from_millis(5)); // any condition: there is no event of it
     }
 }
 

@@ -82,7 +82,7 @@ impl Terminal {
                 rows.join("\n"),
                 self.rows().join("\n")
             );
-            std::thread::sleep(Duration::from_millis(5)); // before the screen is looked at again
+            std::thread::sleep(Duration::from_millis(5)); // the screen is fed by another thread, which tells nobody
         }
     }
 

@@ -6,6 +6,8 @@ use std::{
     path::PathBuf,
 };
 
+use swarm_family::ipv4_addr;
+
 use crate::{Error, Ports, Result};
 
 /// The longest accepted [`VirtualService::id`] in bytes; a swarm id has 25.
@@ -73,12 +75,8 @@ impl Network {
 
     /// The engines balance IPv4: IPv6 is refused here until it is served.
     fn of_ipv4(&self) -> Result<Network<Ipv4Addr>> {
-        let ipv4 = |what, addr| match addr {
-            IpAddr::V4(addr) => Ok(addr),
-            IpAddr::V6(addr) => {
-                Err(self.invalid(format!("{what} {addr} is IPv6, which is not served yet")))
-            }
-        };
+        let ipv4 =
+            |what, addr| ipv4_addr(what, addr).map_err(|fault| self.invalid(fault.to_string()));
         let backend = |backend: &Backend| {
             let addr = ipv4("backend", backend.addr)?;
             Ok(Backend { addr, weight: backend.weight, local: backend.local })

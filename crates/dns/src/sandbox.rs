@@ -127,7 +127,7 @@ impl Sandbox {
     /// Trying again at once would only burn the processor: mostly the process is out of descriptors.
     async fn rest(&self, action: &str, error: io::Error) {
         tracing::warn!(sandbox = %self.id, %error, "the DNS server cannot {action}");
-        tokio::time::sleep(REST).await; // before it is tried again
+        tokio::time::sleep(REST).await; // no event tells when descriptors are free again
     }
 
     /// Serves the datagrams that are there, [`BATCH`] at most.

@@ -12,7 +12,6 @@ mod assignment;
 mod cluster;
 pub mod codec;
 mod encryption;
-mod family;
 mod id;
 mod level;
 mod meta;
@@ -38,7 +37,6 @@ pub use encryption::{
     ENCRYPTED_OPTION, ESP_CIPHER, EspKey, KeyRing, NetworkKey, NetworkSecret, NodeEncryption,
     Rotation,
 };
-pub use family::{ipv4_addr, ipv4_net};
 pub use id::{ClusterId, Id, NetworkId, NodeId, ServiceId, TaskId};
 pub use level::FeatureLevel;
 pub use meta::{Labels, Meta, Timestamp, Version};
@@ -55,6 +53,7 @@ pub use service::{
     ResourceRequirements, RestartCondition, RestartPolicy, Service, ServiceMode, ServiceSpec,
     TaskSpec, UpdateState, UpdateStatus, VirtualIp,
 };
+pub use swarm_family::{ipv4_addr, ipv4_net};
 pub use task::{Attachment, AttachmentNetwork, ContainerStatus, Task, TaskState, TaskStatus};
 pub use validate::{
     Invalid, image_reference, network_name, network_spec, node_hostname, node_labels, service_name,

@@ -2,6 +2,7 @@
 //! the name taken, does the subnet overlap) are in `swarm-state`.
 
 use ipnet::Ipv4Net;
+use swarm_family::NotServed;
 
 use crate::{
     DEFAULT_DRIVER, ENCRYPTED_OPTION, Labels, MTU_OPTION, NetworkSpec, READY_TIMEOUT_LABEL,
@@ -12,6 +13,12 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Invalid(pub String);
+
+impl From<NotServed> for Invalid {
+    fn from(refused: NotServed) -> Invalid {
+        Invalid(refused.to_string())
+    }
+}
 
 fn invalid<T>(reason: impl Into<String>) -> Result<T, Invalid> {
     Err(Invalid(reason.into()))

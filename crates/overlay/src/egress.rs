@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ipnet::{IpNet, Ipv4Net};
+use swarm_family::{NotServed, ipv4_net};
 use swarm_netns::Namespace;
 
-use crate::family::ipv4_net;
 use crate::message::{self, Request};
 use crate::names::{EGRESS_BRIDGE, parse_alias, task_mac};
 use crate::observed::Link;
@@ -193,8 +193,8 @@ fn first_host(subnet: Ipv4Net) -> Ipv4Addr {
 
 fn of_ipv4(candidates: &[IpNet]) -> Result<Vec<Ipv4Net>, Error> {
     let candidates = candidates.iter().map(|net| ipv4_net("subnet", *net));
-    let candidates: Result<_, String> = candidates.collect();
-    candidates.map_err(|reason| Error::Invalid { object: EGRESS_BRIDGE.into(), reason })
+    let candidates: Result<_, NotServed> = candidates.collect();
+    candidates.map_err(|e| Error::Invalid { object: EGRESS_BRIDGE.into(), reason: e.to_string() })
 }
 
 /// The first candidate that shares no address with a routed prefix.

@@ -11,7 +11,6 @@
 //! | `network`, `ensure` | desired state of a network, and getting there |
 //! | `sandbox` | the same for a task's namespace |
 //! | `egress` | the way out: node-local bridge, masquerade |
-//! | `family` | addresses of either family come in, IPv4 is what is programmed |
 //! | `host` | is this node fit, what does it already use |
 //! | `listeners` | what listens in a task's namespace |
 //! | `port` | bridge ports of tasks |
@@ -32,7 +31,6 @@ mod egress;
 mod ensure;
 mod error;
 mod events;
-mod family;
 mod host;
 mod listeners;
 mod message;

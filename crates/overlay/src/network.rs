@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
+use swarm_family::{NotServed, ipv4_addr, ipv4_net};
 
-use crate::family::{ipv4_addr, ipv4_net};
 use crate::{Error, names};
 
 /// Largest VXLAN network identifier (RFC 7348: 24 bits). The largest of all is kept for the probe at start.
@@ -61,13 +61,13 @@ impl Network {
     /// The network, if [`Network::validate`] finds nothing wrong.
     pub(crate) fn checked(&self) -> Result<Ipv4Network, Error> {
         names::check_id("network", &self.id)?;
-        let network = self.of_ipv4().map_err(|fault| self.invalid(fault))?;
+        let network = self.of_ipv4().map_err(|fault| self.invalid(fault.to_string()))?;
         network.refuse(network.find_fault())?;
         Ok(network)
     }
 
-    fn of_ipv4(&self) -> Result<Ipv4Network, String> {
-        let all = |what, addrs: &[IpAddr]| -> Result<Vec<Ipv4Addr>, String> {
+    fn of_ipv4(&self) -> Result<Ipv4Network, NotServed> {
+        let all = |what, addrs: &[IpAddr]| -> Result<Vec<Ipv4Addr>, NotServed> {
             addrs.iter().map(|addr| ipv4_addr(what, *addr)).collect()
         };
         let remote = self.remote.iter().map(|remote| {
@@ -83,7 +83,7 @@ impl Network {
             mtu: self.mtu,
             vips: all("VIP", &self.vips)?,
             local: all("address", &self.local)?,
-            remote: remote.collect::<Result<_, String>>()?,
+            remote: remote.collect::<Result<_, NotServed>>()?,
         })
     }
 }

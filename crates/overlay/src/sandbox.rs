@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
+use swarm_family::ipv4_addr;
 use swarm_netns::Namespace;
 
-use crate::family::ipv4_addr;
 use crate::message::{self, Request, Veth};
 use crate::names::{self, parse_alias, port_alias, port_name, task_mac};
 use crate::observed::{Link, Route};
@@ -75,7 +75,8 @@ impl Sandbox {
             if !seen.insert(&interface.network) {
                 return Err(invalid(format!("network {} is named twice", interface.network)));
             }
-            let addr = ipv4_addr("address", interface.addr).map_err(invalid)?;
+            let addr = ipv4_addr("address", interface.addr);
+            let addr = addr.map_err(|e| invalid(e.to_string()))?;
             if !(8..=30).contains(&interface.prefix_len) {
                 return Err(invalid(format!(
                     "prefix length {} is not between 8 and 30",

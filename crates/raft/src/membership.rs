@@ -137,12 +137,11 @@ impl Changer {
         };
         self.raft.trigger().transfer_leader(to).await.map_err(fatal)?;
         let mut status = self.status.clone();
-        let taken_over =
-            status.wait_for(|status| status.leader.as_ref().is_some_and(|leader| leader.id == to));
-        let taken_over = tokio::time::timeout(self.timeout, taken_over).await.map(|it| it.is_ok());
-        match taken_over {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(ProposeError::ShutDown.into()),
+        let leads = |status: &Status| status.leader.as_ref().is_some_and(|leader| leader.id == to);
+        let taken_over = async { status.wait_for(leads).await.map(drop) };
+        match tokio::time::timeout(self.timeout, taken_over).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(ProposeError::ShutDown.into()),
             Err(_) => {
                 self.step_down(to).await?;
                 Err(MembershipError::Transfer(to))

@@ -3,6 +3,7 @@
 //! name, or by the beginning of an id.
 
 mod autolock;
+mod backup;
 mod ca;
 mod encryption;
 mod io;
@@ -19,17 +20,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use swarm_model::{Cluster, NodeId};
 use swarm_raft::{Raft, Role};
 
 pub(crate) use autolock::fresh as fresh_unlock_key;
 
-use crate::clock;
 use crate::error::ApiError;
 use crate::leader::fleet::Fleet;
 use crate::members::peers::Peers;
-use crate::replica::backup;
 use crate::replica::proposer::Proposer;
 use crate::replica::store::Store;
 use crate::transport::leader::LeaderClient;
@@ -57,16 +55,6 @@ pub struct Api {
 }
 
 impl Api {
-    /// All that `swarmd restore` needs, as a file: nothing confirmed before the call is missing.
-    pub async fn backup(&self) -> Result<Bytes, ApiError> {
-        self.barrier().await?;
-        let state = self.store.read().clone();
-        let version = self.store.dialect().engine.engine_version.clone();
-        let encoded =
-            tokio::task::spawn_blocking(move || backup::encode(&state, clock::now(), &version));
-        encoded.await.map(Bytes::from).map_err(|e| ApiError::Internal(e.to_string()))
-    }
-
     async fn barrier(&self) -> Result<(), ApiError> {
         self.proposer.barrier().await
     }

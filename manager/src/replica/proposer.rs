@@ -4,19 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use swarm_model::codec;
-use swarm_proto::membership::ProposeRequest;
-use swarm_proto::membership::peer_client::PeerClient;
 use swarm_raft::{Member, ProposeError, Raft, Role};
 use swarm_state::{Change, Command, Outcome, Written};
 use tokio::time::Instant;
-use tonic::Code;
-use tonic::transport::Channel;
 
 use crate::clock;
 use crate::error::ApiError;
 use crate::members::peers::Peers;
 use crate::replica::dialect::refuse_above;
 use crate::replica::store::{Results, Store};
+use crate::transport::peer::LeaderProposer;
 
 /// How long a proposal waits for a leader to be elected.
 const ELECTION_PATIENCE: Duration = Duration::from_secs(8);
@@ -119,13 +116,13 @@ impl Proposer {
         leader: &Member,
         command: &Bytes,
     ) -> Result<Option<(u64, Bytes)>, ApiError> {
-        let mut client: PeerClient<Channel> = PeerClient::new(self.peers.channel(&leader.addr)?);
+        let mut there = LeaderProposer::new(self.peers.channel(&leader.addr)?);
         let mut status = self.raft.status();
         let is_another = |status: &swarm_raft::Status| {
             status.leader.as_ref().is_some_and(|other| other.id != leader.id)
         };
         let answer = tokio::select! {
-            answer = client.propose(ProposeRequest { command: command.clone() }) => answer,
+            answer = there.propose(command.clone()) => answer,
             // It may never answer, or only when its connection is found to be dead.
             Ok(_) = status.wait_for(is_another) => {
                 self.peers.forget(&leader.addr);
@@ -135,16 +132,13 @@ impl Proposer {
             }
         };
         match answer {
-            Ok(answer) => {
-                let answer = answer.into_inner();
-                Ok(Some((answer.revision, answer.response)))
-            }
-            Err(status) if status.code() == Code::FailedPrecondition => Ok(None),
-            Err(status) if status.code() == Code::Unavailable => {
+            Ok(accepted) => Ok(Some(accepted)),
+            Err(ApiError::Precondition(_)) => Ok(None),
+            Err(ApiError::Unavailable(_)) => {
                 self.peers.forget(&leader.addr);
                 Ok(None)
             }
-            Err(status) => Err(status.into()),
+            Err(error) => Err(error),
         }
     }
 

@@ -9,8 +9,8 @@ use swarm_model::{NetworkId, codec};
 use swarm_raft::{Committed, StateMachine};
 use swarm_state::{Command, Envelope, OpenError, Outcome, Rejected, State, Touched, Written};
 use tokio::sync::{broadcast, watch};
-use tonic::Status;
 
+use crate::error::ApiError;
 use crate::replica::affected;
 use crate::replica::dialect::{Dialect, refuse_above};
 
@@ -83,9 +83,9 @@ impl Store {
     }
 
     /// Refuses who asks something of a replica that has stopped.
-    pub(crate) fn check(&self) -> Result<(), Status> {
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
         match self.unreadable() {
-            Some(why) => Err(Status::failed_precondition(why)),
+            Some(why) => Err(ApiError::Precondition(why.to_owned())),
             None => Ok(()),
         }
     }
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(store.unreadable(), Some(&*why));
         let state = store.read();
         assert_eq!((state.revision(), state.nodes().count()), (1, 1), "what came before it counts");
-        assert_eq!(store.check().unwrap_err().message(), why);
+        assert_eq!(store.check().unwrap_err().to_string(), why);
     }
 
     #[test]

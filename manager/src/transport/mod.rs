@@ -3,13 +3,14 @@
 //!
 //! - `control` is the service that swarmctl and other managers call; `strict` reads the specs they send, `shape` and
 //!   `keys` are the documents they get, `messages` the other messages, `streams` those of logs and exec;
-//! - `leader` calls the leader's service, `task_io` the node that a task runs on;
+//! - `leader` calls the leader's service, `peer` passes a command on to it, `task_io` calls the node that a task runs on;
 //! - `status` is which error is which code.
 
 mod control;
 mod keys;
 pub(crate) mod leader;
 mod messages;
+pub(crate) mod peer;
 mod shape;
 mod status;
 mod streams;

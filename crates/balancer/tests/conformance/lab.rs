@@ -272,7 +272,7 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "in vain: waited until {what}");
-        thread::sleep(Duration::from_millis(5)); // before the condition is looked at again
+        thread::sleep(Duration::from_millis(5)); // the kernel does not tell when a condition comes true
     }
 }
 

@@ -52,7 +52,7 @@ impl Server {
                         connections
                             .push(thread::spawn(move || drop(serve(&stream, own, peer, &stop))));
                     }
-                    Err(_) => thread::sleep(TICK / 10), // nobody has connected yet
+                    Err(_) => thread::sleep(TICK / 10), // nobody has connected yet; a blocking accept would not see `stop`
                 }
             }
             connections
@@ -147,6 +147,13 @@ impl Call {
     pub(crate) fn talk(&mut self) -> io::Result<Answer> {
         self.lines.get_ref().write_all(b"and you?\n")?;
         self.listen()
+    }
+
+    /// That the connection is ended at once: an answer that only fails to come would be a hang.
+    #[track_caller]
+    pub(crate) fn assert_ended(&mut self, why: &str) {
+        let error = self.talk().expect_err(why);
+        assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "{why}: at once, not after a time-out");
     }
 
     fn listen(&mut self) -> io::Result<Answer> {

@@ -120,7 +120,7 @@ pub(crate) fn wait_until_empty(dir: &Path) {
             dir.display(),
             names(dir)
         );
-        std::thread::sleep(std::time::Duration::from_millis(2)); // before the condition is looked at again
+        std::thread::sleep(std::time::Duration::from_millis(2)); // the deletion is in the background and tells nobody
     }
 }
 

@@ -7,92 +7,50 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// What a suite's script is called with.
+/// `--test` or `--example`, and the target's name.
+type Program = (&'static str, &'static str);
+
+/// What a suite runs, which its script is called with.
 #[derive(Clone, Copy)]
-enum Needs {
-    /// Test programs.
-    Tests,
-    /// Test programs that run a playground: all is optimized, and the suites share a script.
-    Playground,
-    /// The directory with the optimized programs of a host, and an image.
+enum Runs {
+    /// Programs of a package, in the order of the script's arguments.
+    Programs(&'static str, &'static [Program]),
+    /// A test of clusters on a playground: all is optimized, and these suites share a script.
+    Playground(&'static str),
+    /// What a host has installed: the directory of the optimized programs, with an image.
     Host,
 }
 
-/// A script `integration-tests/vm/NAME.sh`, called with what it needs.
+/// A script `integration-tests/vm/NAME.sh`, called with what it runs.
 pub(super) struct Suite {
     pub(super) name: &'static str,
-    /// Of the programs.
-    package: &'static str,
-    needs: Needs,
+    runs: Runs,
     /// Takes hours: only run when it is named.
     long: bool,
     /// Seconds that it may take: an emulated CPU is slow, and the machine may be busy.
     timeout: u32,
-    /// `--test` or `--example`, and the target's name; in the order of the script's arguments.
-    programs: &'static [(&'static str, &'static str)],
 }
 
 /// Every change of a service under traffic, with IPVS; as often as `SWARM_RUNS` says.
 pub(super) const TRAFFIC: &str = "traffic";
 
+const IPVS_RS: &[Program] = &[("--test", "kernel"), ("--example", "ipvs-list")];
+const BALANCER: &[Program] = &[("--test", "ipvs"), ("--test", "nftables")];
+const IPSEC: &[Program] = &[("--test", "kernel")];
+
 const SUITES: [Suite; 7] = [
-    Suite {
-        name: "ipvs-rs",
-        package: "ipvs-rs",
-        needs: Needs::Tests,
-        long: false,
-        timeout: 300,
-        programs: &[("--test", "kernel"), ("--example", "ipvs-list")],
-    },
-    Suite {
-        name: "balancer",
-        package: "swarm-balancer",
-        needs: Needs::Tests,
-        long: false,
-        timeout: 400,
-        programs: &[("--test", "ipvs"), ("--test", "nftables")],
-    },
-    Suite {
-        name: "ipsec",
-        package: "swarm-ipsec",
-        needs: Needs::Tests,
-        long: false,
-        timeout: 300,
-        programs: &[("--test", "kernel")],
-    },
-    Suite {
-        name: "playground",
-        package: "swarm-integration-tests",
-        needs: Needs::Playground,
-        long: false,
-        timeout: 900,
-        programs: &[("--test", "ipvs")],
-    },
-    Suite {
-        name: "encrypted",
-        package: "swarm-integration-tests",
-        needs: Needs::Playground,
-        long: false,
-        timeout: 900,
-        programs: &[("--test", "esp")],
-    },
-    Suite {
-        name: "deploy",
-        package: "swarmd",
-        needs: Needs::Host,
-        long: false,
-        timeout: 400,
-        programs: &[],
-    },
-    Suite {
-        name: TRAFFIC,
-        package: "swarm-integration-tests",
-        needs: Needs::Playground,
-        long: true,
-        timeout: 5 * 60 * 60,
-        programs: &[("--test", "traffic")],
-    },
+    suite("ipvs-rs", Runs::Programs("ipvs-rs", IPVS_RS), 300),
+    suite("balancer", Runs::Programs("swarm-balancer", BALANCER), 400),
+    suite("ipsec", Runs::Programs("swarm-ipsec", IPSEC), 300),
+    suite("playground", Runs::Playground("ipvs"), 900),
+    suite("encrypted", Runs::Playground("esp"), 900),
+    suite("deploy", Runs::Host, 400),
+    Suite { long: true, ..suite(TRAFFIC, Runs::Playground("traffic"), 5 * 60 * 60) },
 ];
+
+const fn suite(name: &'static str, runs: Runs, timeout: u32) -> Suite {
+    Suite { name, runs, long: false, timeout }
+}
 
 /// One suite by name, or all that do not take long.
 pub(super) fn choose(only: Option<&str>) -> Result<Vec<&'static Suite>> {
@@ -117,36 +75,41 @@ impl Suite {
     }
 
     fn script(&self) -> PathBuf {
-        let name = match self.needs {
-            Needs::Playground => "playground",
-            Needs::Tests | Needs::Host => self.name,
+        let name = match self.runs {
+            Runs::Playground(_) => "playground",
+            Runs::Programs(..) | Runs::Host => self.name,
         };
         workspace().join(format!("integration-tests/vm/{name}.sh"))
     }
 
+    /// Builds what the suite runs; gives the script's arguments.
     fn build(&self) -> Result<Vec<PathBuf>> {
-        let mut build = cargo();
-        build.args(["build", "--quiet", "--message-format", "json", "-p", self.package]);
-        match self.needs {
-            Needs::Tests => {}
-            Needs::Playground => {
+        match self.runs {
+            Runs::Programs(package, programs) => build_programs(package, programs, "dev"),
+            Runs::Playground(test) => {
                 build_for_vm()?;
-                build.args(["--profile", VM_PROFILE]);
+                build_programs("swarm-integration-tests", &[("--test", test)], VM_PROFILE)
             }
-            Needs::Host => {
+            Runs::Host => {
                 build_for_vm()?;
                 let dir = target_dir()?.join(VM_PROFILE);
                 write_image(&dir, &dir.join("whoami.tar"))?;
-                return Ok(vec![dir]);
+                Ok(vec![dir])
             }
         }
-        build.args(self.programs.iter().flat_map(|(kind, name)| [kind, name]));
-        let built = executables(&output(&mut build)?)?;
-        let path = |(_, name): &(_, &str)| {
-            built.get(*name).cloned().with_context(|| format!("cargo built no program {name}"))
-        };
-        self.programs.iter().map(path).collect()
     }
+}
+
+fn build_programs(package: &str, programs: &[Program], profile: &str) -> Result<Vec<PathBuf>> {
+    let mut build = cargo();
+    build.args(["build", "--quiet", "--message-format", "json", "-p", package]);
+    build.args(["--profile", profile]);
+    build.args(programs.iter().flat_map(|(kind, name)| [kind, name]));
+    let built = executables(&output(&mut build)?)?;
+    let path = |(_, name): &Program| {
+        built.get(*name).cloned().with_context(|| format!("cargo built no program {name}"))
+    };
+    programs.iter().map(path).collect()
 }
 
 /// The programs that cargo says it built, by target.
