@@ -47,7 +47,7 @@ pub(crate) struct Entry {
     pub(crate) protocol: u8,
     /// Its destination was rewritten.
     pub(crate) dnat: bool,
-    /// The attributes that name this very entry, as received.
+    /// The attributes that name this very entry, as received: see [`Entry::delete_request`].
     key: Vec<u8>,
 }
 
@@ -59,7 +59,7 @@ impl Entry {
         let status = u32::from_be_bytes(attribute(payload, STATUS)?.try_into().ok()?);
         let mut key = Vec::new();
         for (_, _, whole) in
-            attributes(payload).filter(|(kind, _, _)| [TUPLE_ORIG, ID, ZONE].contains(kind))
+            attributes(payload).filter(|(kind, _, _)| [TUPLE_REPLY, ID, ZONE].contains(kind))
         {
             push_raw(&mut key, whole);
         }
@@ -87,7 +87,9 @@ impl Entry {
         Self { destination, port, answerer, answerer_port, protocol, dnat: true, key }
     }
 
-    /// Asks to delete this entry. The kernel answers ENOENT if it is gone, or if another took its place.
+    /// Asks to delete this entry. The kernel answers ENOENT if it is gone, or if another took its place. The name is the
+    /// reply tuple and the id. The id is a hash of the original tuple and of the entry's place in memory (`nf_ct_get_id`):
+    /// a client that opens its next connection from the same port gets both again, with another answerer.
     pub(super) fn delete_request(&self, sequence: u32) -> Vec<u8> {
         request(DELETE, ACK, sequence, AF_INET, &self.key)
     }
@@ -150,10 +152,10 @@ mod tests {
     }
 
     #[test]
-    fn it_is_deleted_by_its_tuple_and_id_alone() {
+    fn it_is_deleted_by_its_reply_tuple_and_id_alone() {
         let bytes = Entry::parse(&message()).expect("an IPv4 entry").delete_request(3);
         let expected =
-            [tuple(TUPLE_ORIG, [10, 0, 1, 11], [10, 0, 1, 2]), attr(ID, &[1, 2, 3, 4])].concat();
+            [tuple(TUPLE_REPLY, [10, 0, 1, 13], [10, 0, 1, 11]), attr(ID, &[1, 2, 3, 4])].concat();
         assert_eq!(replies(&bytes).unwrap(), [(3, Reply::Payload(&expected))]);
     }
 

@@ -205,7 +205,10 @@ fn unexpected() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
+    use crate::nft::Nft;
 
     fn these(count: u32) -> Answerers {
         Answerers::These((0..count).map(Ipv4Addr::from_bits).collect())
@@ -217,6 +220,50 @@ mod tests {
         assert_eq!(these(2).filters(), [0, 1].map(|bits| Some(Ipv4Addr::from_bits(bits))));
         assert_eq!(these(17).filters(), [None]);
         assert_eq!(Answerers::Any.filters(), [None]);
+    }
+
+    /// Between the look at a connection and its deletion the client may open the next one from the same port. The kernel
+    /// tends to put that into the memory of the last one.
+    #[tokio::test]
+    async fn the_next_connection_from_the_same_port_is_left_alone() {
+        const TURNS: &str = "table ip turns {
+  chain output {
+    type nat hook output priority -100;
+    ip daddr 127.0.0.2 dnat to numgen inc mod 2 map { 0 : 127.0.0.3, 1 : 127.0.0.4 }
+  }
+}";
+        let checked = swarm_netns::in_new(|| {
+            let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+            assert!(up.expect("ip").success());
+            let _servers = [3, 4].map(|n| UdpSocket::bind((Ipv4Addr::new(127, 0, 0, n), 53)));
+            let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+            client.connect((Ipv4Addr::new(127, 0, 0, 2), 53)).expect("UDP connects at once");
+            Nft::find().and_then(|nft| nft.commit(TURNS)).expect("a chain that balances");
+            let mut socket = Netfilter::open().expect("a socket");
+            for _ in 0..5 {
+                client.send(b"first").expect("a datagram");
+                let [first] = &tracked()[..] else { panic!("{:?}", tracked()) };
+                assert_eq!(socket.delete(first).expect("an answer"), 1);
+                client.send(b"next").expect("a datagram");
+                let next = tracked();
+                assert_ne!(next[0].answerer, first.answerer);
+                assert_eq!(socket.delete(first).expect("an answer"), 0, "gone already");
+                assert_eq!(tracked(), next);
+                assert_eq!(socket.delete(&next[0]).expect("an answer"), 1);
+            }
+        });
+        checked.await.expect("a namespace");
+    }
+
+    /// What is balanced in the calling thread's namespace.
+    fn tracked() -> Vec<Entry> {
+        let found = std::cell::RefCell::new(Vec::new());
+        let note = |entry: &Entry| {
+            found.borrow_mut().extend(entry.dnat.then(|| entry.clone()));
+            false
+        };
+        drop_connections(&Answerers::Any, note).expect("a look at all connections");
+        found.into_inner()
     }
 
     #[test]
