@@ -2,19 +2,22 @@
 //! time, through everything that is done to a service in a day.
 //!
 //! `SWARM_RUNS=30` has each change made so many times: `cargo xtask test --long` does that, with nftables here and with
-//! IPVS in the VM.
+//! IPVS in the VM. `SWARM_PAUSE` is how many milliseconds a connection pauses between its calls: where calls take all of
+//! an emulated CPU, nodes are silent for so long that they are given up, which is not what is looked for here.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use swarm_integration_tests::outage::whoami_output;
 use swarm_integration_tests::{Calls, Cluster, Task, calls_by_while, eventually};
 
 /// New connections, requests that take their time, and connections that are kept.
-fn lines(vip: std::net::Ipv4Addr) -> [String; 3] {
+fn lines(vip: Ipv4Addr) -> [String; 3] {
+    let pause = number("SWARM_PAUSE", 5);
     [
-        format!("get --summary -n 200 -c 4 --interval 5 http://{vip}/"),
+        format!("get --summary --duration 2 -c 4 --interval {pause} http://{vip}/"),
         format!("get --summary -n 4 -c 2 http://{vip}/slow?ms=400"),
-        format!("get --summary --duration 2 -c 4 --interval 2 --keep-alive http://{vip}/"),
+        format!("get --summary --duration 2 -c 4 --interval {pause} --keep-alive http://{vip}/"),
     ]
 }
 
@@ -31,10 +34,11 @@ fn no_call_fails_whatever_is_done_to_the_service() {
         ("drain", Lab::drain, Lab::undrain),
         ("leader change", Lab::change_leader, Lab::regain_manager),
     ];
+    let runs = number("SWARM_RUNS", 1);
     let mut failed = BTreeMap::new();
     for (name, change, put_back) in changes {
         let (mut calls, mut errors) = (0, BTreeMap::new());
-        for _ in 0..runs() {
+        for _ in 0..runs {
             for made in lab.calls_while(|| change(&lab)) {
                 calls += made.calls;
                 for (error, count) in made.errors {
@@ -43,16 +47,16 @@ fn no_call_fails_whatever_is_done_to_the_service() {
             }
             put_back(&lab);
         }
-        eprintln!("{name}: {} runs, {calls} calls, failed: {errors:?}", runs());
-        assert!(calls > 500 * runs() as u64, "{name}: only {calls} calls");
+        eprintln!("{name}: {runs} runs, {calls} calls, failed: {errors:?}");
+        assert!(calls > 100 * runs, "{name}: only {calls} calls");
         failed.extend((!errors.is_empty()).then_some((name, errors)));
     }
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-/// How often each change is made.
-fn runs() -> usize {
-    std::env::var("SWARM_RUNS").map_or(1, |text| text.parse().expect("SWARM_RUNS is a number"))
+/// What the environment says, or what is usual.
+fn number(variable: &str, usual: u64) -> u64 {
+    std::env::var(variable).map_or(usual, |text| text.parse().expect("a number"))
 }
 
 /// Three managers; `web`, and a client on each node that nothing is done to.
@@ -124,7 +128,12 @@ impl Lab {
         let seen = |number| self.cluster.client_of(number).leader();
         let leader = eventually("a leader", || seen(1).or_else(|_| seen(2)));
         let asked = self.cluster.client_beside(&self.cluster.node_called(&leader));
-        asked.ctl(&format!("node demote {leader}"));
+        // A hand-over that takes too long is given up, and asked for again.
+        eventually("the leader to hand over", || {
+            let demoted = asked.ctl_output(&format!("node demote {leader}"));
+            let said = String::from_utf8_lossy(&demoted.stderr);
+            if demoted.status.success() { Ok(()) } else { Err(said.into_owned()) }
+        });
         eventually("another leader", || match asked.leader()? {
             now if now == leader => Err(format!("{now} still leads")),
             _ => Ok(()),
