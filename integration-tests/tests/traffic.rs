@@ -2,18 +2,18 @@
 //! time, through everything that is done to a service in a day.
 //!
 //! `SWARM_RUNS=30` has each change made so many times: `cargo xtask test --long` does that, with nftables here and with
-//! IPVS in the VM. `SWARM_PAUSE` is how many milliseconds a connection pauses between its calls: where calls take all of
-//! an emulated CPU, nodes are silent for so long that they are given up, which is not what is looked for here.
+//! IPVS in the VM. `SWARM_PAUSE` is how many milliseconds a connection pauses between its calls. The VM pauses longer:
+//! where calls take all of an emulated CPU, nodes are silent for so long that they are given up.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU64;
 
 use swarm_integration_tests::outage::whoami_output;
 use swarm_integration_tests::{Calls, Cluster, Task, calls_by_while, eventually};
 
 /// New connections, requests that take their time, and connections that are kept.
-fn lines(vip: Ipv4Addr) -> [String; 3] {
-    let pause = number("SWARM_PAUSE", 5);
+fn lines(vip: Ipv4Addr, pause: u64) -> [String; 3] {
     [
         format!("get --summary --duration 2 -c 4 --interval {pause} http://{vip}/"),
         format!("get --summary -n 4 -c 2 http://{vip}/slow?ms=400"),
@@ -26,7 +26,8 @@ type Change = fn(&Lab);
 
 #[test]
 fn no_call_fails_whatever_is_done_to_the_service() {
-    let lab = Lab::up();
+    let (runs, pause) = (number("SWARM_RUNS", 1), number("SWARM_PAUSE", 5));
+    let lab = Lab::up(pause);
     let changes: [(&str, Change, Change); 5] = [
         ("scale up", |lab| lab.scale(10), |lab| lab.scale(4)),
         ("scale down", |lab| lab.scale(1), |lab| lab.scale(4)),
@@ -34,7 +35,8 @@ fn no_call_fails_whatever_is_done_to_the_service() {
         ("drain", Lab::drain, Lab::undrain),
         ("leader change", Lab::change_leader, Lab::regain_manager),
     ];
-    let runs = number("SWARM_RUNS", 1);
+    // Far fewer than are made.
+    let least = 2500 * runs / pause;
     let mut failed = BTreeMap::new();
     for (name, change, put_back) in changes {
         let (mut calls, mut errors) = (0, BTreeMap::new());
@@ -48,7 +50,7 @@ fn no_call_fails_whatever_is_done_to_the_service() {
             put_back(&lab);
         }
         eprintln!("{name}: {runs} runs, {calls} calls, failed: {errors:?}");
-        assert!(calls > 100 * runs, "{name}: only {calls} calls");
+        assert!(calls > least, "{name}: only {calls} calls");
         failed.extend((!errors.is_empty()).then_some((name, errors)));
     }
     assert!(failed.is_empty(), "{failed:?}");
@@ -56,7 +58,9 @@ fn no_call_fails_whatever_is_done_to_the_service() {
 
 /// What the environment says, or what is usual.
 fn number(variable: &str, usual: u64) -> u64 {
-    std::env::var(variable).map_or(usual, |text| text.parse().expect("a number"))
+    let Ok(text) = std::env::var(variable) else { return usual };
+    let number: Option<NonZeroU64> = text.parse().ok();
+    number.unwrap_or_else(|| panic!("{variable} is {text:?}, not a number above 0")).get()
 }
 
 /// Three managers; `web`, and a client on each node that nothing is done to.
@@ -67,7 +71,7 @@ struct Lab {
 }
 
 impl Lab {
-    fn up() -> Self {
+    fn up(pause: u64) -> Self {
         let cluster = Cluster::up("traffic");
         cluster.create_network("", "net");
         cluster.create_service("client", "--network net --replicas 3");
@@ -75,7 +79,7 @@ impl Lab {
         let mut clients = cluster.tasks("client");
         // The node that is drained takes its client along.
         clients.retain(|client| client.node != cluster.node(3).name());
-        let lines = lines(cluster.vip("web"));
+        let lines = lines(cluster.vip("web"), pause);
         let node = cluster.inspect_all(&format!("node inspect {}", cluster.node(1).name()));
         eprintln!("balanced by {}", node[0]["Description"]["Balancer"]);
         Self { cluster, clients, lines }
@@ -128,11 +132,13 @@ impl Lab {
         let seen = |number| self.cluster.client_of(number).leader();
         let leader = eventually("a leader", || seen(1).or_else(|_| seen(2)));
         let asked = self.cluster.client_beside(&self.cluster.node_called(&leader));
-        // A hand-over that takes too long is given up, and asked for again.
         eventually("the leader to hand over", || {
             let demoted = asked.ctl_output(&format!("node demote {leader}"));
-            let said = String::from_utf8_lossy(&demoted.stderr);
-            if demoted.status.success() { Ok(()) } else { Err(said.into_owned()) }
+            let said = String::from_utf8_lossy(&demoted.stderr).into_owned();
+            // A hand-over that takes too long is given up, and asked for again. Nothing else may fail.
+            let late = said.contains("leadership was not transferred");
+            assert!(demoted.status.success() || late, "{said}");
+            if late { Err(said) } else { Ok(()) }
         });
         eventually("another leader", || match asked.leader()? {
             now if now == leader => Err(format!("{now} still leads")),

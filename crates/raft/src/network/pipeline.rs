@@ -29,7 +29,7 @@ impl Client {
         let addr = self.addr();
         let (sent, stuck) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let target = self.target;
-        let (open_end, over) = oneshot::channel::<Infallible>();
+        let (alive, over) = oneshot::channel::<Infallible>();
         let requests = until_stuck(input, stuck.clone()).take_until(over).map({
             let (sent, without_quorum) = (sent.clone(), self.network.without_quorum.clone());
             move |request| {
@@ -49,7 +49,7 @@ impl Client {
             stuck,
             received: 0,
             ended: false,
-            _requests: open_end,
+            _alive: alive,
         };
         Ok(futures::stream::unfold(pipeline, Pipeline::next).boxed())
     }
@@ -86,10 +86,10 @@ struct Pipeline<'a> {
     stuck: Arc<AtomicBool>,
     received: u64,
     ended: bool,
-    /// Dropped with the pipeline, which ends its requests. HTTP/2 would go on asking openraft for them after an answer was
+    /// Dropped with the pipeline, which ends its requests. HTTP/2 would go on asking openraft for them after the answers were
     /// given up, and openraft has one source of requests for all streams to a follower: the old stream would take what
     /// the new one is to send.
-    _requests: oneshot::Sender<Infallible>,
+    _alive: oneshot::Sender<Infallible>,
 }
 
 impl Pipeline<'_> {

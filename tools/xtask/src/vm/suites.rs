@@ -34,9 +34,6 @@ pub(super) struct Suite {
 /// Every change of a service under traffic, with IPVS; as often as `SWARM_RUNS` says.
 pub(super) const TRAFFIC: &str = "traffic";
 
-/// `SWARM_PAUSE` for an emulated CPU, which takes some 20 times as long for a call, and for all that a swarm does.
-const EMULATED_PAUSE: &str = "300";
-
 const IPVS_RS: &[Program] = &[("--test", "kernel"), ("--example", "ipvs-list")];
 const BALANCER: &[Program] = &[("--test", "ipvs"), ("--test", "nftables")];
 const IPSEC: &[Program] = &[("--test", "kernel")];
@@ -73,7 +70,6 @@ impl Suite {
             .arg(self.script())
             .args(self.build()?)
             .env("VM_ENV", "SWARM_RUNS SWARM_PAUSE")
-            .env("SWARM_PAUSE", EMULATED_PAUSE)
             .env("VM_TIMEOUT", self.timeout.to_string());
         status(vm.current_dir(workspace()))
     }
